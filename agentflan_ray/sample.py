@@ -1,0 +1,119 @@
+"""What training sees: a conversation in one form, each piece of an assistant turn tagged with its capability.
+
+A :class:`Sample` is made from a trajectory by ``corpus`` and read by ``tokens``. A turn is made of parts because in
+ReAct or JSON form one assistant turn carries several capabilities at once: the thought is reasoning, the tool name
+retrieval, the arguments understanding, and the scaffolding between them instruction following (paper, section 3.1).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+
+Capability = Literal["reasoning", "retrieval", "understanding", "instruction", "general"]
+CAPABILITIES: tuple[str, ...] = get_args(Capability)
+"""In the order of the integer tags that ``tokens`` stores."""
+
+Form = Literal["chat", "react", "json"]
+FORMS: tuple[str, ...] = get_args(Form)
+
+Case = Literal["tool", "no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument", "chat"]
+CASES: tuple[str, ...] = get_args(Case)
+NEGATIVE_CASES: tuple[str, ...] = ("no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument")
+"""Cases whose right reply calls no tool although tools or a wish for one are there (paper, section 3.4)."""
+
+Component = Literal["reasoning", "retrieval", "understanding", "instruction", "general", "negative"]
+COMPONENTS: tuple[str, ...] = get_args(Component)
+"""What a mixture weighs."""
+
+SAMPLE_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("parent", pa.string()),
+        ("source", pa.string()),
+        ("form", pa.string()),
+        ("case", pa.string()),
+        ("turns", pa.string()),
+    ]
+)
+"""Arrow schema of a stored sample; ``turns`` holds JSON text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a turn; ``capability`` is None where nothing is learnt."""
+
+    text: str
+    capability: Capability | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a sample. Only ``system``, ``user`` and ``assistant``: every chat template knows these."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole text of the turn."""
+        return "".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A training conversation. ``parent`` is the id of the trajectory it was made from."""
+
+    id: str
+    parent: str
+    source: str
+    form: Form
+    case: Case
+    turns: tuple[Turn, ...]
+
+    def component(self, capability: Capability) -> Component:
+        """The mixture component that supervised text of this sample counts for.
+
+        Explicit formats (ReAct, JSON) are the instruction-following data of the paper (section 3.2), whatever
+        capability a piece of them carries; the four negative cases are one component; the rest is its capability.
+        """
+        return component_of(self.form, self.case, capability)
+
+    def to_row(self) -> dict[str, str]:
+        """The row of :data:`SAMPLE_SCHEMA`."""
+        turns = [[turn.role, [[part.text, part.capability] for part in turn.parts]] for turn in self.turns]
+        return {
+            "id": self.id,
+            "parent": self.parent,
+            "source": self.source,
+            "form": self.form,
+            "case": self.case,
+            "turns": json.dumps(turns, ensure_ascii=False, separators=(",", ":")),
+        }
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Sample:
+        """Inverse of :meth:`to_row`."""
+        return cls(
+            id=row["id"],
+            parent=row["parent"],
+            source=row["source"],
+            form=row["form"],
+            case=row["case"],
+            turns=tuple(
+                Turn(role, tuple(Part(text, capability) for text, capability in parts))
+                for role, parts in json.loads(row["turns"])
+            ),
+        )
+
+
+def component_of(form: str, case: str, capability: str) -> Component:
+    """The mixture component of a supervised piece, from its sample's form and case and its own capability."""
+    if case in NEGATIVE_CASES:
+        return "negative"
+    if form != "chat":
+        return "instruction"
+    return capability  # type: ignore[return-value]  # the first five components are the capabilities

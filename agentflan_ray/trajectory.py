@@ -178,7 +178,7 @@ def _only_the_assistant_is_learnt(t: Trajectory) -> Fault | None:
         if message.loss and message.role != "assistant":
             return Fault(
                 "loss_outside_assistant",
-                f"Message {index} of {t.id!r} is a {message.role} turn with loss=true; only assistant turns are learnt.",
+                f"Message {index} of {t.id!r} is a {message.role} turn with loss=true; only the assistant is learnt.",
             )
     return None
 

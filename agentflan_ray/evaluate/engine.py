@@ -1,0 +1,77 @@
+"""Batched greedy generation: conversations in, replies out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+Conversation = list[dict[str, str]]
+"""Messages as a chat template takes them."""
+
+
+class Generator(Protocol):
+    """Anything that replies to conversations, in their order."""
+
+    def __call__(self, conversations: Sequence[Conversation], max_new_tokens: int) -> list[str]: ...
+
+
+class TransformersGenerator:
+    """Greedy generation with a loaded transformers model, in batches of conversations of like length.
+
+    ``on_batch(num_done)`` is called after each batch. The model is left as it was found (training or not).
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, batch_size: int = 16, on_batch: Callable[[int], None] | None = None
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size
+        self._on_batch = on_batch
+
+    def __call__(self, conversations: Sequence[Conversation], max_new_tokens: int) -> list[str]:
+        import torch
+
+        tokenizer = self._tokenizer
+        texts = [
+            tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            for conversation in conversations
+        ]
+        prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+        # Like lengths together: padding is computed like any token.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+        replies = [""] * len(prompts)
+        was_training = self._model.training
+        self._model.eval()
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            batch = tokenizer.pad(
+                {"input_ids": [prompts[i] for i in chosen]}, padding=True, padding_side="left", return_tensors="pt"
+            ).to(self._model.device)
+            with torch.inference_mode():
+                output = self._model.generate(
+                    **batch,
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    pad_token_id=tokenizer.pad_token_id,
+                    eos_token_id=_end_tokens(tokenizer, self._model),
+                )
+            width = batch["input_ids"].shape[1]
+            for i, text in zip(
+                chosen, tokenizer.batch_decode(output[:, width:], skip_special_tokens=True), strict=True
+            ):
+                replies[i] = text.strip()
+            if self._on_batch is not None:
+                self._on_batch(len(chosen))
+        self._model.train(was_training)
+        return replies
+
+
+def _end_tokens(tokenizer: Any, model: Any) -> list[int]:
+    """Every token that ends a turn: the tokenizer's, and those that the model's generation settings name."""
+    named = model.generation_config.eos_token_id
+    more = named if isinstance(named, list) else [] if named is None else [named]
+    return sorted({tokenizer.eos_token_id, *more})

@@ -1,0 +1,249 @@
+"""The embedded evaluation: held-out tools and questions, calls really executed, hallucination measured on both sides.
+
+Protocol, by case:
+
+- ``tool``: ReAct prompt; the model's calls run in the item's world, results come back as ``Observation:`` turns, for
+  at most one step more than the gold solution takes.
+- ``irrelevant_tool``, ``chat_with_tools``, ``missing_argument``: one reply; tools are listed under a ReAct prompt in
+  every second item and under a prompt that asks for no format in the others.
+- ``no_tool_request``, ``chat``: one reply, no tools listed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from agentflan_ray.evaluate.engine import Conversation, Generator
+from agentflan_ray.evaluate.hallucination import Reading, read
+from agentflan_ray.evaluate.stats import Estimate, bootstrap, mean_with_interval
+from agentflan_ray.forms import observation, parse_react, plain_system, react_system
+from agentflan_ray.sample import CASES
+from agentflan_ray.toolbox import EvaluationItem, World, answer_is_right, execute
+from agentflan_ray.trajectory import ToolCall
+
+PLAIN_CASES = tuple(case for case in CASES if case != "tool")
+REPLY_TOKENS = 96
+"""Room for one reply. Gold steps of the embedded tasks take up to 80 tokens of the default model."""
+
+
+@dataclass
+class Episode:
+    """One item being run: the conversation so far, what the model did, and whether it goes on."""
+
+    item: EvaluationItem
+    prompt: str
+    conversation: Conversation
+    replies: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    answer: str | None = None
+    world: World | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An item's replies and scores, each in [0, 1]; a score that does not apply is absent."""
+
+    item: EvaluationItem
+    prompt: str
+    replies: tuple[str, ...]
+    scores: dict[str, float]
+
+
+def run(
+    items: Sequence[EvaluationItem], generate: Generator, on_round: Callable[[int], None] | None = None
+) -> list[Scored]:
+    """Run all items, a round of replies at a time, and score them. ``on_round(num_running)`` shows progress."""
+    episodes = [_start(item, number) for number, item in enumerate(items)]
+    while running := [episode for episode in episodes if not episode.done]:
+        if on_round is not None:
+            on_round(len(running))
+        replies = generate([episode.conversation for episode in running], REPLY_TOKENS)
+        for episode, reply in zip(running, replies, strict=True):
+            _advance(episode, reply)
+    return [Scored(e.item, e.prompt, tuple(e.replies), score(e)) for e in episodes]
+
+
+def score(episode: Episode) -> dict[str, float]:
+    """The scores of a finished episode. Pure: the same replies give the same scores."""
+    item = episode.item
+    names = {tool.name for tool in item.tools}
+    reading = read(episode.replies[0], names)
+    if item.case == "tool":
+        return _tool_scores(episode, reading)
+    scores = {
+        "false_call": float(reading.calls),
+        "leak": float(not reading.plain),
+        "h_react": float(reading.paper_react),
+        "h_general": float(reading.paper_general),
+    }
+    if item.case in ("chat", "chat_with_tools"):
+        sensible = answer_is_right(item, episode.replies[0])
+        scores["over_refusal"] = float(reading.refuses and not sensible)
+        scores["sensible"] = float(sensible)
+        scores["correct"] = float(reading.plain and sensible)
+    elif item.case == "missing_argument":
+        scores["correct"] = float(reading.plain and reading.asks)
+    else:
+        # A made-up result is a hallucination too: the honest reply says that it can't be done, or asks.
+        scores["correct"] = float(reading.plain and (reading.refuses or reading.asks))
+    return scores
+
+
+def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
+    """``{"metrics": {name: estimate}, "cases": {case: {name: estimate}}}``, each estimate value, n, low, high.
+
+    ``score`` is two-sided: half from tool items (mean of right tool, right arguments, right answer), half from the
+    mean over the other cases of the share of right replies. A model that never calls gets at most 0.5, and so does
+    one that always calls.
+    """
+    cases = {
+        case: {name: _as_row(_mean(scored, name, [case])) for name in _names(scored, case)}
+        for case in CASES
+        if any(s.item.case == case for s in scored)
+    }
+    metrics = {
+        "score": _composite(scored, _two_sided),
+        "tool_score": _mean(scored, "tool_score", ["tool"]),
+        "right_tool": _mean(scored, "right_tool", ["tool"]),
+        "right_arguments": _mean(scored, "right_arguments", ["tool"]),
+        "right_answer": _mean(scored, "right_answer", ["tool"]),
+        "missed_call_rate": _mean(scored, "missed_call", ["tool"]),
+        "false_call_rate": _mean(scored, "false_call", PLAIN_CASES),
+        "leak_rate": _mean(scored, "leak", PLAIN_CASES),
+        "over_refusal_rate": _mean(scored, "over_refusal", ["tool", "chat", "chat_with_tools"]),
+        "sensible_rate": _mean(scored, "sensible", ["chat", "chat_with_tools"]),
+        "h_react": _mean(scored, "h_react", PLAIN_CASES),
+        "h_general": _mean(scored, "h_general", PLAIN_CASES),
+        "hscore": _composite(scored, _hscore),
+    }
+    return {"metrics": {name: _as_row(estimate) for name, estimate in metrics.items()}, "cases": cases}
+
+
+def samples_of(scored: Sequence[Scored]) -> list[dict[str, Any]]:
+    """One row for each item, to be kept beside the summary."""
+    return [
+        {
+            "id": s.item.id,
+            "case": s.item.case,
+            "group": s.item.group,
+            "prompt": s.prompt,
+            "query": s.item.query,
+            "gold": "; ".join(f"{call.name}({call.arguments})" for call in s.item.gold_calls),
+            "reply": "\n⏎\n".join(s.replies),
+            "scores": json.dumps(s.scores),
+        }
+        for s in scored
+    ]
+
+
+def _start(item: EvaluationItem, number: int) -> Episode:
+    if not item.tools:
+        system, prompt = None, "none"
+    elif item.case == "tool" or number % 2 == 0:
+        system, prompt = react_system(item.tools), "react"
+    else:
+        system, prompt = plain_system(item.tools), "plain"
+    conversation: Conversation = [{"role": "system", "content": system}] if system else []
+    conversation.append({"role": "user", "content": item.query})
+    return Episode(item, prompt, conversation, world=World(item.world_seed) if item.case == "tool" else None)
+
+
+def _advance(episode: Episode, reply: str) -> None:
+    episode.replies.append(reply)
+    if episode.world is None:
+        episode.done = True
+        return
+    step = parse_react(reply)
+    if step is None or not step.calls:
+        episode.answer = reply if step is None else step.answer
+        episode.done = True
+        return
+    # Only the first call runs: what a model writes after it stands on results that it made up.
+    call = step.calls[0]
+    episode.calls.append(call)
+    if len(episode.replies) > len(episode.item.gold_calls) + 1:
+        episode.done = True
+        return
+    listed = {tool.name for tool in episode.item.tools}
+    text = execute(episode.world, call).text if call.name in listed else f"There is no tool named {call.name!r}."
+    episode.conversation += [
+        {"role": "assistant", "content": reply},
+        {"role": "user", "content": observation(text)},
+    ]
+
+
+def _tool_scores(episode: Episode, reading: Reading) -> dict[str, float]:
+    gold, made = episode.item.gold_calls, episode.calls
+    right_tool = bool(made) and made[0].name == gold[0].name
+    right_arguments = right_tool and _same_arguments(made[0].arguments, gold[0].arguments)
+    right_answer = bool(made) and episode.answer is not None and answer_is_right(episode.item, episode.answer)
+    return {
+        "right_tool": float(right_tool),
+        "right_arguments": float(right_arguments),
+        "right_answer": float(right_answer),
+        "tool_score": (right_tool + right_arguments + right_answer) / 3,
+        "missed_call": float(not made),
+        "over_refusal": float(not made and reading.refuses),
+    }
+
+
+def _same_arguments(made: str, gold: str) -> bool:
+    try:
+        values = json.loads(made)
+    except ValueError:
+        return False
+    return isinstance(values, dict) and _plain(values) == _plain(json.loads(gold))
+
+
+def _plain(value: Any) -> Any:
+    """Equal for what means the same: case and outer blanks of text, 3 and 3.0."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return value.strip().casefold()
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _names(scored: Sequence[Scored], case: str) -> list[str]:
+    return list(next(s.scores for s in scored if s.item.case == case))
+
+
+def _mean(scored: Sequence[Scored], name: str, cases: Sequence[str]) -> Estimate:
+    chosen = [s for s in scored if s.item.case in cases and name in s.scores]
+    return mean_with_interval([s.scores[name] for s in chosen], [s.item.group for s in chosen])
+
+
+def _composite(scored: Sequence[Scored], statistic: Callable[[Sequence[Scored]], float]) -> Estimate:
+    low, high = bootstrap(lambda chosen: statistic([scored[i] for i in chosen]), [s.item.group for s in scored])
+    return Estimate(statistic(scored), len(scored), low, high)
+
+
+def _two_sided(scored: Sequence[Scored]) -> float:
+    tool = [s.scores["tool_score"] for s in scored if s.item.case == "tool"]
+    plain = [
+        float(np.mean(values))
+        for case in PLAIN_CASES
+        if (values := [s.scores["correct"] for s in scored if s.item.case == case])
+    ]
+    return 0.5 * float(np.mean(tool)) + 0.5 * float(np.mean(plain)) if tool and plain else math.nan
+
+
+def _hscore(scored: Sequence[Scored]) -> float:
+    """Agent-FLAN section 4.1: 0.5 * ((1 - H_ReAct) + (1 - H_General)), over items whose truth is a plain reply."""
+    plain = [s for s in scored if s.item.case in PLAIN_CASES]
+    if not plain:
+        return math.nan
+    return 1 - 0.5 * float(np.mean([s.scores["h_react"] + s.scores["h_general"] for s in plain]))
+
+
+def _as_row(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "n": estimate.n, "low": estimate.low, "high": estimate.high}

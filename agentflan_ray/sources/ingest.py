@@ -1,0 +1,218 @@
+"""Raw files to rows of trajectories, kept, dropped or quarantined: a Ray Data graph.
+
+Every record of every file comes out as at least one row: rows in = kept + dropped + quarantined, counted over
+``record``. Nothing here depends on the order in which blocks are processed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from agentflan_ray.sources import SOURCES
+from agentflan_ray.sources.base import Dropped, MalformedRecord, Source, Where
+from agentflan_ray.sources.files import (
+    RAW_CHARACTERS,
+    SLICE_BYTES,
+    BadRow,
+    Slice,
+    SourceSpec,
+    count_lines,
+    number_slices,
+    plan_slices,
+    read_slice,
+)
+from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory, validate
+
+INGEST_SCHEMA = pa.schema(
+    [
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("sentence", pa.string()),
+        ("where", pa.string()),
+        ("record", pa.string()),
+        ("origin", pa.string()),
+        *TRAJECTORY_SCHEMA,
+        ("raw", pa.string()),
+    ]
+)
+"""``status`` is kept, dropped or quarantined; ``reason`` and ``sentence`` say why, for rows that are not kept.
+
+``record`` is the position ``file:row`` of the record; ``where`` the position of the trajectory, the same but for
+``#2``, ``#3`` behind it where a record holds several. ``origin`` is the name of the spec's source. The trajectory's
+columns are null where there is none; ``raw`` is the beginning of a record that is not kept.
+"""
+
+_SLICE_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("root", pa.string()),
+        ("path", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("whole", pa.bool_()),
+        ("group", pa.int64()),
+        ("rows_before", pa.int64()),
+    ]
+)
+_TABLE_CHARACTERS = 4 * 2**20
+_COMPRESSED = 5
+"""Text compressed by gzip is about this many times larger; it only weighs the blocks."""
+
+
+def ingest(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> ray.data.Dataset:
+    """A dataset of :data:`INGEST_SCHEMA` from everything that ``specs`` name.
+
+    Reading is lazy, but paths are looked up at once, and JSON lines files larger than ``slice_bytes`` are read once
+    more to number their lines. Raises ``ValueError`` for an unknown source and as
+    :func:`~agentflan_ray.sources.files.plan_slices` does.
+    """
+    for spec in specs:
+        if spec.source not in SOURCES:
+            raise ValueError(f"There is no source {spec.source!r}; known sources are {', '.join(sorted(SOURCES))}.")
+    if not specs:
+        raise ValueError("No source is given; give at least one name=URI.")
+    slices = _numbered(plan_slices(specs, slice_bytes))
+    blocks = [_to_table(group) for group in _grouped(slices, slice_bytes)]
+    return ray.data.from_arrow(blocks).map_batches(ingest_slices, batch_size=None, batch_format="pyarrow")
+
+
+def ingest_slices(table: pa.Table) -> Iterator[pa.Table]:
+    """The rows of the slices in ``table`` in order, some megabytes at a time."""
+    rows: list[dict[str, str | None]] = []
+    size = 0
+    for values in table.to_pylist():
+        piece = Slice(**values)
+        source = SOURCES[piece.source]
+        for where, record in read_slice(piece):
+            new = record_rows(source, where, record)
+            rows += new
+            size += sum(len(text) for row in new for text in row.values() if text is not None)
+            if size >= _TABLE_CHARACTERS:
+                yield pa.Table.from_pylist(rows, INGEST_SCHEMA)
+                rows, size = [], 0
+    if rows:
+        yield pa.Table.from_pylist(rows, INGEST_SCHEMA)
+
+
+def record_rows(source: Source, where: Where, record: dict[str, Any] | BadRow) -> list[dict[str, str | None]]:
+    """All rows of one record, at least one."""
+    if isinstance(record, BadRow):
+        return [_row("quarantined", record.reason, record.sentence, str(where), where, source, raw=record.raw)]
+    rows: list[dict[str, str | None]] = []
+    try:
+        for number, outcome in enumerate(source.parse(record, where), start=1):
+            place = str(where) if number == 1 else f"{where}#{number}"
+            rows.append(_outcome_row(outcome, place, where, source, record))
+    except MalformedRecord as error:
+        place = f"{where}#{len(rows) + 1}" if rows else str(where)
+        rows.append(_row("quarantined", error.reason, error.sentence, place, where, source, raw=_raw(record)))
+    assert rows, f"The parser of {source.name} says nothing about {where}."
+    return rows
+
+
+def mark_duplicates(table: pa.Table) -> list[str]:
+    """Positions (``where``) of the second and later rows of each id, in the order of the positions.
+
+    ``table`` has the columns ``id`` and ``where``; rows without an id are left alone. The first row of an id is the
+    one whose position comes first: by file name, then by row number, then by its number within the record.
+    """
+    table = table.select(["id", "where"]).filter(pc.is_valid(table["id"]))
+    parts = pc.extract_regex(table["where"], r"^(?P<file>.*):(?P<row>\d+)(#(?P<piece>\d+))?$").combine_chunks()
+    piece = pc.struct_field(parts, "piece")
+    keys = pa.table(
+        {
+            "id": table["id"],
+            "file": pc.struct_field(parts, "file"),
+            "row": pc.cast(pc.struct_field(parts, "row"), pa.int64()),
+            "piece": pc.cast(pc.if_else(pc.equal(piece, ""), "1", piece), pa.int64()),
+            "where": table["where"],
+        }
+    )
+    keys = keys.sort_by([(name, "ascending") for name in ("file", "row", "piece")])
+    seen: set[str] = set()
+    later = []
+    for identity, where in zip(keys["id"].to_pylist(), keys["where"].to_pylist(), strict=True):
+        if identity in seen:
+            later.append(where)
+        seen.add(identity)
+    return later
+
+
+def _outcome_row(
+    outcome: Trajectory | Dropped, place: str, where: Where, source: Source, record: dict[str, Any]
+) -> dict[str, str | None]:
+    if isinstance(outcome, Dropped):
+        return _row("dropped", outcome.reason, outcome.sentence, place, where, source, raw=_raw(record))
+    if faults := validate(outcome):
+        sentence = " ".join(fault.sentence for fault in faults)
+        row = _row("quarantined", faults[0].reason, sentence, place, where, source, raw=_raw(record))
+        return {**row, "id": _clean(outcome.id), "source": _clean(outcome.source)}
+    columns = outcome.to_row()
+    if any(_clean(value) != value for value in columns.values()):
+        sentence = f"The id, tools or meta of {outcome.id!r} hold half of a surrogate pair, which is no text."
+        return _row("quarantined", "not_unicode", sentence, place, where, source, raw=_raw(record))
+    return {**_row("kept", None, None, place, where, source), **columns}
+
+
+def _row(
+    status: str,
+    reason: str | None,
+    sentence: str | None,
+    place: str,
+    where: Where,
+    source: Source,
+    raw: str | None = None,
+) -> dict[str, str | None]:
+    row: dict[str, str | None] = dict.fromkeys(INGEST_SCHEMA.names)
+    row |= {"status": status, "reason": reason, "where": place, "record": str(where), "origin": source.name}
+    row["sentence"] = None if sentence is None else _clean(sentence)
+    row["raw"] = None if raw is None else _clean(raw)
+    return row
+
+
+def _raw(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, default=str)[:RAW_CHARACTERS]
+
+
+def _clean(text: str) -> str:
+    """The text as Arrow can hold it: half surrogate pairs are shown as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _numbered(slices: list[Slice]) -> list[Slice]:
+    cut = [piece for piece in slices if not piece.whole]
+    if not cut:
+        return slices
+    count = ray.remote(count_lines)
+    numbered = iter(number_slices(cut, ray.get([count.remote(piece) for piece in cut])))
+    return [piece if piece.whole else next(numbered) for piece in slices]
+
+
+def _grouped(slices: Sequence[Slice], slice_bytes: int) -> Iterator[list[Slice]]:
+    """Neighbouring slices together until they weigh as much as one: thousands of small files make few tasks."""
+    weights = [piece.num_bytes * (_COMPRESSED if piece.path.endswith(".gz") else 1) for piece in slices]
+    # At least eight blocks where there is enough to read, so that a small machine is busy too.
+    limit = min(slice_bytes, max(sum(weights) // 8, 2**18))
+    group: list[Slice] = []
+    size = 0
+    for piece, weight in zip(slices, weights, strict=True):
+        if group and size + weight > limit:
+            yield group
+            group, size = [], 0
+        group.append(piece)
+        size += weight
+    yield group
+
+
+def _to_table(slices: Sequence[Slice]) -> pa.Table:
+    columns = zip(*(astuple(piece) for piece in slices), strict=True)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SLICE_SCHEMA, strict=True)]
+    return pa.table(arrays, schema=_SLICE_SCHEMA)

@@ -1,0 +1,110 @@
+"""Places: a path or URI (local, ``s3://``, ``gs://``, ``hf://``) as a pyarrow filesystem and a path on it.
+
+Everything that outlives a process is written through here, so that a laptop folder and a bucket are the same thing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def locate(uri: str | Path) -> tuple[fs.FileSystem, str]:
+    """The filesystem and the path on it. A path without a scheme is local and made absolute.
+
+    Raises ``ValueError`` where the scheme is unknown to pyarrow.
+    """
+    text = str(uri)
+    if not _SCHEME.match(text):
+        return fs.LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(text)
+    except (OSError, ValueError, ImportError) as error:
+        raise ValueError(f"Can't open {text!r}: {error}. Give a local path, s3://, gs:// or hf:// URI.") from error
+    return filesystem, path
+
+
+def is_local(uri: str | Path) -> bool:
+    """Whether the place is a folder or file of this machine (or of a disk mounted on it)."""
+    return isinstance(locate(uri)[0], fs.LocalFileSystem)
+
+
+def absolute(uri: str | Path) -> str:
+    """The same place, written so that it means the same from any working directory."""
+    text = str(uri)
+    return text if _SCHEME.match(text) else os.path.abspath(os.path.expanduser(text))
+
+
+def join(uri: str | Path, *parts: str) -> str:
+    """The place below ``uri``; options after ``?`` of a URI stay at its end."""
+    base, mark, options = str(uri).partition("?") if _SCHEME.match(str(uri)) else (str(uri), "", "")
+    return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)]) + mark + options
+
+
+def exists(uri: str | Path) -> bool:
+    """Whether a file or folder is there."""
+    filesystem, path = locate(uri)
+    return bool(filesystem.get_file_info(path).type != fs.FileType.NotFound)
+
+
+def list_names(uri: str | Path) -> list[str]:
+    """Names of what lies directly in a folder, sorted; empty where there is no such folder."""
+    filesystem, path = locate(uri)
+    infos = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in infos)
+
+
+def make_folder(uri: str | Path) -> None:
+    """Make the folder and those above it."""
+    filesystem, path = locate(uri)
+    filesystem.create_dir(path, recursive=True)
+
+
+def remove_folder(uri: str | Path) -> None:
+    """Remove a folder and all that is in it; nothing happens where there is none."""
+    filesystem, path = locate(uri)
+    if filesystem.get_file_info(path).type == fs.FileType.Directory:
+        filesystem.delete_dir(path)
+
+
+def write_bytes(uri: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: a local file by rename, an object by its single put."""
+    filesystem, path = locate(uri)
+    local = isinstance(filesystem, fs.LocalFileSystem)
+    filesystem.create_dir(os.path.dirname(path), recursive=True)
+    target = f"{path}.{os.getpid()}.partial" if local else path
+    with filesystem.open_output_stream(target) as stream:
+        stream.write(content)
+    if local:
+        os.replace(target, path)
+
+
+def read_bytes(uri: str | Path) -> bytes:
+    """The content of a file."""
+    filesystem, path = locate(uri)
+    with filesystem.open_input_stream(path, compression=None) as stream:
+        return bytes(stream.read())
+
+
+def write_json(uri: str | Path, value: Any) -> None:
+    """Write JSON for people: indented, keys in the order given."""
+    write_bytes(uri, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+
+
+def read_json(uri: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(read_bytes(uri))
+
+
+def fingerprint(value: Any) -> str:
+    """Twelve hexadecimal digits that identify literals: the SHA-256 of their canonical JSON text."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,40 @@
+"""What training reads: packed blocks of tokens, by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples laid end to end.
+
+    ``input_ids`` (L,) int32. ``position_ids`` (L,) int32, starting again at 0 with each sample: that is where
+    attention must not cross. ``tags`` (L,) int8: the index in ``sample.COMPONENTS`` of a token that is learnt, -1 for
+    every other token and for padding.
+    """
+
+    input_ids: npt.NDArray[np.int32]
+    position_ids: npt.NDArray[np.int32]
+    tags: npt.NDArray[np.int8]
+
+
+class Blocks(Protocol):
+    """Blocks by number, the same on every machine and in every order of asking."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Block: ...
+
+
+def empty_block(block_length: int, pad_token_id: int) -> Block:
+    """A block of padding only."""
+    return Block(
+        input_ids=np.full(block_length, pad_token_id, dtype=np.int32),
+        position_ids=np.arange(block_length, dtype=np.int32),
+        tags=np.full(block_length, -1, dtype=np.int8),
+    )

@@ -1,0 +1,100 @@
+"""From a plan to packed blocks on a training worker: what ``train`` reads, by number, in any order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agentflan_ray import storage
+from agentflan_ray.mixture import Plan
+from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
+from agentflan_ray.tokens.block import Block, empty_block
+from agentflan_ray.tokens.pack import pack
+
+PLAN_SCHEMA = pa.schema(
+    [("block", pa.int32()), ("id", pa.string()), ("shard", pa.string()), ("row", pa.int32()), ("mask", pa.uint8())]
+)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How full a plan's blocks are."""
+
+    num_blocks: int
+    efficiency: float
+    """Tokens over room, between 0 and 1."""
+
+
+def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: str) -> Packing:
+    """Pack a plan's rows and write them as a Parquet file of some kilobytes, in block order."""
+    chosen = index.take(pa.array(plan.rows))
+    lengths = chosen["num_tokens"].to_numpy()
+    blocks = pack(lengths, block_length, seed)
+    num_blocks = int(blocks.max()) + 1
+    table = pa.table(
+        [pa.array(blocks, pa.int32()), chosen["id"], chosen["shard"], chosen["row"], pa.array(plan.masks, pa.uint8())],
+        schema=PLAN_SCHEMA,
+    ).sort_by([("block", "ascending"), ("id", "ascending")])
+    filesystem, path = storage.locate(uri)
+    filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    pq.write_table(table, path, filesystem=filesystem)
+    return Packing(num_blocks, float(lengths.sum()) / (num_blocks * block_length))
+
+
+class PlannedBlocks:
+    """The blocks of a written plan. Shards are memory-mapped where they are local and read once where they are not."""
+
+    def __init__(self, plan_uri: str, tokens_uri: str, block_length: int, pad_token_id: int) -> None:
+        filesystem, path = storage.locate(plan_uri)
+        self._plan = pq.read_table(path, filesystem=filesystem, schema=PLAN_SCHEMA)
+        self._tokens_uri = tokens_uri
+        self._block_length = block_length
+        self._pad_token_id = pad_token_id
+        blocks = self._plan["block"].to_numpy()
+        self._bounds = np.searchsorted(blocks, np.arange(int(blocks.max()) + 2 if len(blocks) else 1))
+        self._shards: dict[str, pa.Table] = {}
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, number: int) -> Block:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        block = empty_block(self._block_length, self._pad_token_id)
+        at = 0
+        for row in range(self._bounds[number], self._bounds[number + 1]):
+            shard = self._shard(self._plan["shard"][row].as_py())
+            place = self._plan["row"][row].as_py()
+            ids = shard["input_ids"][place].values.to_numpy()
+            end = at + len(ids)
+            block.input_ids[at:end] = ids
+            block.position_ids[at:end] = np.arange(len(ids))
+            lookup = _component_tags(
+                shard["form"][place].as_py(), shard["case"][place].as_py(), self._plan["mask"][row].as_py()
+            )
+            block.tags[at:end] = lookup[shard["tags"][place].values.to_numpy()]
+            at = end
+        # Padding goes on as a sample of its own, so that nothing attends to it and it attends to nothing.
+        block.position_ids[at:] = np.arange(self._block_length - at)
+        return block
+
+    def _shard(self, name: str) -> pa.Table:
+        if name not in self._shards:
+            uri = storage.join(self._tokens_uri, "shards", name)
+            source: Any
+            if storage.is_local(uri):
+                source = pa.memory_map(storage.locate(uri)[1])
+            else:
+                source = pa.BufferReader(storage.read_bytes(uri))
+            self._shards[name] = pa.ipc.open_file(source).read_all()
+        return self._shards[name]
+
+
+def _component_tags(form: str, case: str, mask: int) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """Capability tag to component tag, -1 where the component is not learnt; the last entry serves the tag -1."""
+    components = [COMPONENTS.index(component_of(form, case, capability)) for capability in CAPABILITIES]
+    return np.array([c if mask >> c & 1 else -1 for c in components] + [-1], dtype=np.int8)

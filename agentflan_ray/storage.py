@@ -5,10 +5,13 @@ Everything that outlives a process is written through here, so that a laptop fol
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +107,31 @@ def read_json(uri: str | Path) -> Any:
     return json.loads(read_bytes(uri))
 
 
+def as_json(value: Any) -> Any:
+    """The value as it comes back from a JSON file: tuples as lists, keys as text."""
+    return json.loads(json.dumps(value, ensure_ascii=False))
+
+
 def fingerprint(value: Any) -> str:
     """Twelve hexadecimal digits that identify literals: the SHA-256 of their canonical JSON text."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def copy_folder(source: str | Path, target: str | Path) -> None:
+    """Copy all files of a folder to another place, of whatever kind each is."""
+    from_filesystem, from_path = locate(source)
+    to_filesystem, to_path = locate(target)
+    to_filesystem.create_dir(to_path, recursive=True)
+    fs.copy_files(from_path, to_path, source_filesystem=from_filesystem, destination_filesystem=to_filesystem)
+
+
+@contextlib.contextmanager
+def as_local_folder(uri: str | Path) -> Iterator[str]:
+    """The folder as one of this machine: itself where it is one already, else a copy that is removed afterwards."""
+    if is_local(uri):
+        yield locate(uri)[1]
+        return
+    with tempfile.TemporaryDirectory(prefix="agentflan-") as folder:
+        copy_folder(uri, folder)
+        yield folder

@@ -71,24 +71,33 @@ def headline(run: Run) -> Headline:
     if name is None:
         return Headline("open", "There is no comparison: the two evaluations share none of the headline metrics.")
     ours, theirs = best[name], base[name]
-    sign = -1 if frame.metric(name).better == "lower" else 1
-    gain = sign * (ours["value"] - theirs["value"])
-    overlap = ours["low"] <= theirs["high"] and theirs["low"] <= ours["high"]
-    if overlap:
-        outcome = (
-            "The 95 % intervals overlap, so this evaluation does not show a difference."
-            if gain >= 0
-            else "It came out worse, and the 95 % intervals overlap, so no improvement is shown."
-        )
+    verdict, gain = _verdict(name, theirs, ours)
+    if verdict != "overlap":
+        outcome = f"That is {verdict}, and the 95 % intervals do not overlap."
+    elif gain >= 0:
+        outcome = "The 95 % intervals overlap, so this evaluation does not show a difference."
     else:
-        outcome = f"That is {'better' if gain > 0 else 'worse'}, and the 95 % intervals do not overlap."
-    verdict = "overlap" if overlap else "better" if gain > 0 else "worse"
-    label = frame.metric(name).label
+        outcome = "It came out worse, and the 95 % intervals overlap, so no improvement is shown."
+    lost = [other for other in base if other in best and _verdict(other, base[other], best[other])[0] == "worse"]
+    price = "".join(
+        f" {frame.metric(other).label} got worse: {_estimate(best[other])} after {_estimate(base[other])}."
+        for other in lost
+        if other != name
+    )
     return Headline(
         verdict,
-        f"{label} of the best mixture (trial {run.best['trial']}): {_estimate(ours)} on {ours['n']} items; "
-        f"of the base model: {_estimate(theirs)} on {theirs['n']}. {outcome}",
+        f"{frame.metric(name).label} of the best mixture (trial {run.best['trial']}): {_estimate(ours)} on {ours['n']} "
+        f"items; of the base model: {_estimate(theirs)} on {theirs['n']}. {outcome}{price}",
     )
+
+
+def _verdict(name: str, base: dict[str, Any], best: dict[str, Any]) -> tuple[str, float]:
+    """``better``, ``worse`` or ``overlap``, and by how much the best gains; a metric of unknown direction overlaps."""
+    better = frame.metric(name).better
+    gain = (best["value"] - base["value"]) * (-1 if better == "lower" else 1)
+    if better is None or (best["low"] <= base["high"] and base["low"] <= best["high"]):
+        return "overlap", gain
+    return "better" if gain > 0 else "worse", gain
 
 
 def _page(run: Run, importances: dict[str, float], basis: str) -> str:
@@ -204,8 +213,8 @@ def _comparison(run: Run) -> list[Html]:
         parts += [element("h3", "By case"), table(headers, rows, numbers=range(2, len(headers)))]
     parts.append(
         _note(
-            "Intervals are 95 % and belong to each model alone. The best trial was chosen among several by this kind "
-            "of score, so its own number leans to the lucky side; the confirmation runs below do not."
+            "Intervals are 95 % and belong to each model alone. The best trial was chosen among several, so its own "
+            "number leans to the lucky side; the same mixture trained with other seeds, below, shows by how much."
         )
     )
     return parts
@@ -282,9 +291,9 @@ def _trials(run: Run) -> list[Html]:
         legend([("■", _hue(name), name) for name in components]),
         table(headers, rows, numbers),
         _note(
-            "By score; pruned trials carry their value at the point where they were stopped, so they do not compare "
-            "with complete ones. Paper, proportional and uniform are the named mixes every search starts from. "
-            "All fields are in trials.csv."
+            "Complete trials first, then by score. A pruned trial carries its value at the point where it was stopped, "
+            "so it does not compare with complete ones. Paper, proportional and uniform are the named mixes every "
+            "search starts from. All fields are in trials.csv."
         ),
         *(failures if len(errors) else []),
     ]
@@ -536,7 +545,7 @@ def _reproduce(run: Run) -> list[Html]:
 
 def _markdown(run: Run) -> str:
     lines = [f"# Mixture search: {_plain(run.sweep['name'])}", "", _plain(headline(run).sentence), ""]
-    lines += [_plain(sentence) for sentence in _done_sentences(run)]
+    lines += [f"- {_plain(sentence)}" for sentence in _done_sentences(run)]
     if run.evaluations:
         lines += ["", "## Base against best", "", *_markdown_table(*_metric_rows(run))]
         headers, cases = _case_rows(run)

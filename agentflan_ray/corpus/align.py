@@ -11,7 +11,6 @@ import json
 import random
 import re
 
-from agentflan_ray.randomness import stable_random
 from agentflan_ray.forms import (
     JSON_KEYS,
     REACT_KEYS,
@@ -23,6 +22,7 @@ from agentflan_ray.forms import (
     react_system,
     thought_of,
 )
+from agentflan_ray.randomness import stable_random
 from agentflan_ray.sample import Capability, Form, Part, Sample, Turn
 from agentflan_ray.trajectory import Message, ToolCall, Trajectory
 

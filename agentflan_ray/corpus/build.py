@@ -22,10 +22,10 @@ from agentflan_ray import storage
 from agentflan_ray.corpus.derive import Omission, derive
 from agentflan_ray.corpus.negatives import catalogue_of
 from agentflan_ray.corpus.recipe import CorpusRecipe
-from agentflan_ray.corpus.store import DERIVED_SCHEMA, RECORD_SCHEMA, Corpus, count_by, open_corpus, read_table
+from agentflan_ray.corpus.store import DERIVED_SCHEMA, Corpus, count_by, open_corpus, read_table
 from agentflan_ray.sample import Sample
-from agentflan_ray.sources.files import SourceSpec, slices_of
-from agentflan_ray.sources.ingest import ingest, mark_duplicates
+from agentflan_ray.sources.files import SourceSpec, plan_slices
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, ingest, mark_duplicates
 from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
 from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Tool, Trajectory, validate
 
@@ -116,7 +116,7 @@ def _drawn(draw: ToolboxDraw) -> ray.data.Dataset:
 
     def draw_batch(batch: pa.Table) -> pa.Table:
         return pa.Table.from_pylist(
-            [_drawn_row(row["case"], row["index"], draw.seed) for row in batch.to_pylist()], schema=RECORD_SCHEMA
+            [_drawn_row(row["case"], row["index"], draw.seed) for row in batch.to_pylist()], schema=INGEST_SCHEMA
         )
 
     return dataset.map_batches(draw_batch, batch_format="pyarrow", batch_size=500)
@@ -145,7 +145,7 @@ def _set_duplicates_aside(corpus: Corpus, table: pa.Table) -> int:
     positions = set(mark_duplicates(kept.select(["id", "where"])))
     rows = [
         {
-            **dict.fromkeys(RECORD_SCHEMA.names),
+            **dict.fromkeys(INGEST_SCHEMA.names),
             **row,
             "status": "quarantined",
             "reason": "duplicate_id",
@@ -157,8 +157,8 @@ def _set_duplicates_aside(corpus: Corpus, table: pa.Table) -> int:
     if rows:
         filesystem, path = storage.locate(storage.join(corpus.records_uri, "status=quarantined"))
         filesystem.create_dir(path, recursive=True)
-        columns = [name for name in RECORD_SCHEMA.names if name != "status"]
-        duplicates = pa.Table.from_pylist(rows, schema=RECORD_SCHEMA).select(columns)
+        columns = [name for name in INGEST_SCHEMA.names if name != "status"]
+        duplicates = pa.Table.from_pylist(rows, schema=INGEST_SCHEMA).select(columns)
         pq.write_table(duplicates, f"{path}/duplicates.parquet", filesystem=filesystem)
     return len(rows)
 
@@ -188,7 +188,7 @@ def _stop_if_too_many_are_bad(corpus: Corpus, counts: dict[str, Any], recipe: Co
     if total and bad / total > recipe.max_quarantined:
         reasons = ", ".join(f"{reason} {num}" for reason, num in counts["reasons"]["quarantined"].items())
         raise ValueError(
-            f"{bad} of {total} records are bad ({bad / total:.1%}, more than the {recipe.max_quarantined:.0%} allowed): "
+            f"{bad} of {total} records are bad ({bad / total:.1%}; {recipe.max_quarantined:.0%} are allowed): "
             f"{reasons}. Look at {storage.join(corpus.records_uri, 'status=quarantined')}, mend the data, or allow "
             "more with --max-quarantined."
         )
@@ -256,7 +256,7 @@ def _identity(source: SourceSpec | ToolboxDraw) -> dict[str, Any]:
     """What a source is: a draw by its literals, files by their names and contents, never by where they lie."""
     if isinstance(source, ToolboxDraw):
         return {"toolbox": asdict(source)}
-    files = sorted({piece.path for piece in slices_of(source)})
+    files = sorted({piece.path for piece in plan_slices([source])})
     filesystem, _ = storage.locate(source.uri)
     return {"source": source.source, "files": [[path.rsplit("/", 1)[-1], _digest(filesystem, path)] for path in files]}
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from agentflan_ray.corpus import negatives
 from agentflan_ray.corpus.align import case_of, chat_form, format_keyword_in, react_form
 from agentflan_ray.corpus.instruct import instruction_pair
-from agentflan_ray.randomness import stable_random, stable_share
 from agentflan_ray.corpus.recipe import CorpusRecipe
-from agentflan_ray.sample import CASES, Sample, Turn
+from agentflan_ray.randomness import stable_random, stable_share
+from agentflan_ray.sample import CASES, Part, Sample, Turn
 from agentflan_ray.trajectory import Tool, Trajectory
 
 
@@ -49,7 +49,7 @@ def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Sequence[Tool
 
 def _from_talk(t: Trajectory, case: str, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:
     rng = stable_random(recipe.seed, "talk", t.id)
-    own_system = [Turn("system", (negatives.Part(m.content),)) for m in t.messages[:1] if m.role == "system"]
+    own_system = [Turn("system", (Part(m.content),)) for m in t.messages[:1] if m.role == "system"]
     turns = negatives.listed(t, t.tools, rng) if t.tools else own_system + negatives.plain_turns(t)
     sample = Sample(f"{t.id}/{case}", t.id, t.source, "chat", case, tuple(turns))  # type: ignore[arg-type]
     keyword = format_keyword_in(sample)

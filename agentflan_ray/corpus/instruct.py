@@ -7,8 +7,8 @@ change from pair to pair. Half are JSON and half are plain strings, as in the pa
 from __future__ import annotations
 
 from agentflan_ray.corpus.align import case_of
-from agentflan_ray.randomness import stable_random
 from agentflan_ray.forms import Keys, json_parts, json_system, observation, react_parts, react_system
+from agentflan_ray.randomness import stable_random
 from agentflan_ray.sample import Part, Sample, Turn
 from agentflan_ray.trajectory import Trajectory
 

@@ -11,8 +11,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from agentflan_ray.randomness import stable_hash, stable_random
 from agentflan_ray.forms import json_system, plain_system, react_system
+from agentflan_ray.randomness import stable_hash, stable_random
 from agentflan_ray.sample import Case, Part, Sample, Turn
 from agentflan_ray.trajectory import Tool, Trajectory
 

@@ -20,21 +20,6 @@ import pyarrow.dataset as pads
 
 from agentflan_ray import storage
 from agentflan_ray.sample import SAMPLE_SCHEMA
-from agentflan_ray.trajectory import TRAJECTORY_SCHEMA
-
-RECORD_SCHEMA = pa.schema(
-    [
-        ("status", pa.string()),
-        ("reason", pa.string()),
-        ("sentence", pa.string()),
-        ("where", pa.string()),
-        ("record", pa.string()),
-        ("origin", pa.string()),
-        *TRAJECTORY_SCHEMA,
-        ("raw", pa.string()),
-    ]
-)
-"""A row of ``records``: what became of one record of a source."""
 
 DERIVED_SCHEMA = pa.schema([*SAMPLE_SCHEMA, ("omitted", pa.string())])
 """A row of ``samples``: a sample, or (``omitted`` set) the reason why one could not be made."""

@@ -99,7 +99,7 @@ def run(
         tune_config=TuneConfig(
             search_alg=StudyGenerator(searcher),
             scheduler=build_scheduler(searcher, early_stopping),
-            num_samples=-1,  # the searcher counts
+            num_samples=searcher.num_trials,
             trial_dirname_creator=_folder,
         ),
         run_config=RunConfig(

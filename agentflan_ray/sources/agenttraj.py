@@ -1,8 +1,10 @@
 """AgentTraj-L: ReAct trajectories of ten environments (AgentGym, Xi et al. 2024, arXiv 2406.04151).
 
 Data sheet
-    Fields read: ``item_id`` (text; the same item recurs in other splits, a duplicate id then) and ``conversations`` as
-    in AgentInstruct, with ``loss`` on every assistant turn. Not read: ``prompt``, ``ability``, ``reward_model``,
+    Fields read: ``item_id`` (text) and ``conversations`` as in AgentInstruct, with ``loss`` on every assistant turn.
+    ``item_id`` names the environment's item, not the record: of 377 records that share one with another record, 173 are
+    the same conversation in two splits and 204 are other ways through the same maze. So the id is the item's with a
+    hash of the conversation: copies get the same id, others do not. Not read: ``prompt``, ``ability``, ``reward_model``,
     ``extra_info``, which repeat the conversation for reinforcement learning.
     Seen (OpenManus-RL parquet): babyai 830, maze 245, movie 235, sciworld 20, sqlgym 20, textcraft 394, todo 155,
     weather 331, webshop 413, wordle 996.
@@ -12,6 +14,7 @@ Data sheet
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -138,7 +141,10 @@ TASKS = (BABYAI, MAZE, SCIWORLD, SQLGYM, TEXTCRAFT, WORDLE, WEBSHOP, TOOLS)
 
 def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
     """One AgentTraj record."""
-    return parse_tasks(read_turns(row, "conversations"), record_id(row, where, "item_id"), "agenttraj", TASKS)
+    turns = read_turns(row, "conversations")
+    text = "\0".join(turn.text for turn in turns).encode(errors="surrogatepass")
+    identity = f"{record_id(row, where, 'item_id')}-{hashlib.sha256(text).hexdigest()[:8]}"
+    return parse_tasks(turns, identity, "agenttraj", TASKS)
 
 
 SOURCE = Source("agenttraj", parse, "AgentTraj-L (AgentGym): weather, movie, todo, webshop, games, sciworld, sqlgym")

@@ -111,11 +111,10 @@ def as_loss(value: Any, name: str) -> bool | None:
 def record_id(row: dict[str, Any], where: Where, key: str = "id") -> str:
     """The record's own id, else ``<file stem>-<row number>``."""
     value = row.get(key)
-    if value is None or value == "":
-        return f"{where.stem}-{where.row}"
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise MalformedRecord("id_not_text", f"{key!r} must be text or a number, but is {_kind(value)}.")
-    return str(value)
+    text = "" if value is None else str(value).strip()
+    return text or f"{where.stem}-{where.row}"
 
 
 def read_turns(row: dict[str, Any], key: str) -> list[Turn]:

@@ -114,7 +114,7 @@ def number_slices(slices: Sequence[Slice], counts: Sequence[int]) -> list[Slice]
     numbered = []
     before = 0
     for piece, count in zip(slices, counts, strict=True):
-        before = 0 if piece.start == 0 else before
+        before = 0 if piece.start == 0 else before  # the first part of the next file
         numbered.append(replace(piece, rows_before=before))
         before += count
     return numbered
@@ -137,11 +137,11 @@ def count_lines(piece: Slice) -> int:
 def read_slice(piece: Slice) -> Iterator[Row]:
     """The records of a slice with their positions. Lines of white space are no records."""
     filesystem, _ = locate(piece.root)
-    if piece.path.endswith(".parquet"):
-        yield from _read_parquet(filesystem, piece)
-        return
     if piece.end == 0:
         yield Where(piece.name, 1), BadRow("empty_file", f"{piece.name} has 0 bytes.")
+        return
+    if piece.path.endswith(".parquet"):
+        yield from _read_parquet(filesystem, piece)
         return
     with filesystem.open_input_file(piece.path) as file:
         file.seek(max(piece.start - 1, 0))

@@ -12,7 +12,6 @@ from dataclasses import astuple
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
 
@@ -124,26 +123,21 @@ def mark_duplicates(table: pa.Table) -> list[str]:
     ``table`` has the columns ``id`` and ``where``; rows without an id are left alone. The first row of an id is the
     one whose position comes first: by file name, then by row number, then by its number within the record.
     """
-    table = table.select(["id", "where"]).filter(pc.is_valid(table["id"]))
-    parts = pc.extract_regex(table["where"], r"^(?P<file>.*):(?P<row>\d+)(#(?P<piece>\d+))?$").combine_chunks()
-    piece = pc.struct_field(parts, "piece")
-    keys = pa.table(
-        {
-            "id": table["id"],
-            "file": pc.struct_field(parts, "file"),
-            "row": pc.cast(pc.struct_field(parts, "row"), pa.int64()),
-            "piece": pc.cast(pc.if_else(pc.equal(piece, ""), "1", piece), pa.int64()),
-            "where": table["where"],
-        }
-    )
-    keys = keys.sort_by([(name, "ascending") for name in ("file", "row", "piece")])
+    identities, places = table["id"].to_pylist(), table["where"].to_pylist()
+    rows = sorted((_place(where), identity) for identity, where in zip(identities, places, strict=True) if identity)
     seen: set[str] = set()
     later = []
-    for identity, where in zip(keys["id"].to_pylist(), keys["where"].to_pylist(), strict=True):
+    for (file, row, piece), identity in rows:
         if identity in seen:
-            later.append(where)
+            later.append(f"{file}:{row}" + (f"#{piece}" if piece > 1 else ""))
         seen.add(identity)
     return later
+
+
+def _place(where: str) -> tuple[str, int, int]:
+    file, _, position = where.rpartition(":")
+    row, _, piece = position.partition("#")
+    return file, int(row), int(piece or 1)
 
 
 def _outcome_row(

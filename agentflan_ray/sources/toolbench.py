@@ -11,8 +11,8 @@ Data sheet
     ``final_answer`` is said in plain words.
     Dropped, as the paper does (section 3.1: only chains that reach a final answer, and no restarts):
     ``no_final_answer`` (also the unfinished steps), ``gave_up`` (``give_up_and_restart``), ``retried`` ("This is not
-    the first time you try this task"); and ``invented_tool``, the marker
-    ``invalid_hallucination_function_name`` that the authors left where a model called a tool that does not exist.
+    the first time you try this task"); and ``invented_tool``, a call to a tool that is not listed (later releases
+    write ``invalid_hallucination_function_name`` in its place).
     Formats of the first release: :mod:`agentflan_ray.sources.toolbench_v0`.
 """
 
@@ -48,7 +48,6 @@ from agentflan_ray.trajectory import Message, Role, Tool, ToolCall, Trajectory
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "function": "tool"}
 
 _RETRIED = "This is not the first time you try this task"
-_INVENTED = "invalid_hallucination_function_name"
 _TOOL_LIST = re.compile(r"access (?:to|of) the following (?:APIs|tools|functions)\s*:\s*(?=\[)")
 
 
@@ -138,9 +137,10 @@ def _filtered(
     if any(message.role == "user" and message.content.startswith(_RETRIED) for message in messages):
         yield Dropped("retried", f"Record {identity!r} was tried before; its chain holds the notes of a search.")
         return
-    names = [call.name for message in messages for call in message.calls]
-    if _INVENTED in names:
-        yield Dropped("invented_tool", f"Record {identity!r} calls a tool that does not exist.")
+    listed = {tool.name for tool in tools} | {"Finish"}
+    invented = [call.name for message in messages for call in message.calls if call.name not in listed]
+    if invented:
+        yield Dropped("invented_tool", f"Record {identity!r} calls {invented[0]!r:.80}, a tool that is not listed.")
         return
     last = messages[-1] if messages else Message("user")
     if [call.name for call in last.calls] != ["Finish"]:

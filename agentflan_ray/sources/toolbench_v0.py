@@ -10,7 +10,8 @@ Data sheet
     Scratchpads: ``id`` (``STEP 1: <query>``) and two turns, human (prompt, question, steps so far) and gpt (the next
     step). 245 seen; each step of a chain is a record of its own, so only the last one, which answers, is kept.
     Plans: ``query`` and ``steps`` of an AutoGPT-like planner, without a list of APIs. 81 steps seen.
-    Dropped: ``no_final_answer`` (unfinished steps; "No Answer, please check the APIs"), ``no_tool_list`` (plans).
+    Dropped: ``no_final_answer`` (unfinished steps; "No Answer, please check the APIs"), ``no_tool_list`` (plans),
+    ``invented_tool`` (a sentence in place of a tool's name).
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ _API = re.compile(
     re.MULTILINE,
 )
 _PARAMETER = re.compile(r'"(?P<name>\w+)"\s*:\s*(?P<type>\w+)')
-_QUESTION = re.compile(r"^Question: (?P<query>.*?)\s*Agent scratchpad \(history actions\):(?P<steps>.*)\Z", re.M | re.S)
+# The prompt describes its format first, so the last "Question:" is the one that is asked.
+_QUESTION = re.compile(
+    r"\A.*^Question: (?P<query>.*?)\s*Agent scratchpad \(history actions\):(?P<steps>.*)\Z", re.MULTILINE | re.DOTALL
+)
 
 
 def parse_v0(row: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
@@ -97,6 +101,10 @@ def _finish(identity: str, prompt: str, messages: list[Message], answer: str, th
     tools = read_apis(prompt)
     if not tools:
         raise MalformedRecord("no_tool_list", f"Record {identity!r} has no list of APIs in its prompt.")
+    listed = {tool.name for tool in tools}
+    invented = [call.name for message in messages for call in message.calls if call.name not in listed]
+    if invented:
+        return Dropped("invented_tool", f"Record {identity!r} calls {invented[0]!r:.80}, a tool that is not listed.")
     return build(identity, "toolbench", tools, [*messages, Message("assistant", answer, thought, loss=True)])
 
 
@@ -108,6 +116,6 @@ def _step_messages(thought: str, action: str, arguments: str, observation: str) 
 
 
 def _closing(log: str) -> Step:
-    # The log of single steps repeats the whole chain: its last "Thought:" belongs to the answer.
-    start = log.rfind("Thought:")
-    return parse_react(log[max(start, 0) :]) or Step("", (), None)
+    # The log of single steps repeats the whole chain: the last "Thought:" belongs to the answer, unless it acts.
+    step = parse_react(log[max(log.rfind("Thought:"), 0) :])
+    return Step("", (), None) if step is None or step.calls else step

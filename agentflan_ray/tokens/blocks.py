@@ -98,3 +98,17 @@ def _component_tags(form: str, case: str, mask: int) -> np.ndarray[Any, np.dtype
     """Capability tag to component tag, -1 where the component is not learnt; the last entry serves the tag -1."""
     components = [COMPONENTS.index(component_of(form, case, capability)) for capability in CAPABILITIES]
     return np.array([c if mask >> c & 1 else -1 for c in components] + [-1], dtype=np.int8)
+
+
+@dataclass(frozen=True)
+class OpenBlocks:
+    """Opens a plan's blocks where it is called: what travels to a training worker in their stead."""
+
+    plan_uri: str
+    tokens_uri: str
+    block_length: int
+    pad_token_id: int
+
+    def __call__(self) -> PlannedBlocks:
+        """The blocks."""
+        return PlannedBlocks(self.plan_uri, self.tokens_uri, self.block_length, self.pad_token_id)

@@ -20,9 +20,9 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from agentflan_ray import storage
-from agentflan_ray.randomness import stable_hash, stable_share
 from agentflan_ray.corpus.store import Corpus, read_table
 from agentflan_ray.mixture import Index
+from agentflan_ray.randomness import stable_hash, stable_share
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, SAMPLE_SCHEMA, Sample, component_of
 from agentflan_ray.tokens.encode import encode, windows
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint

@@ -50,6 +50,9 @@ BASE_RATES = {
 }
 """Units of a currency for one euro, roughly as in 2025; a world's own rates lie within 6 % of them."""
 
+RAIN_STEPS = {"rainy": (12, 20), "stormy": (12, 20), "snowy": (8, 20), "sunny": (0, 2), "hazy": (0, 4)}
+"""Chance of rain that goes with a sky, in steps of 5 %."""
+
 ORDER_STATES = ("processing", "packed", "shipped", "delivered", "cancelled")
 PARCEL_STATES = ("at the depot", "out for delivery", "held at customs", "ready for pickup")
 
@@ -190,7 +193,7 @@ class _Builder:
                 name,
                 names.GOODS[name.split()[1]],
                 rng.randint(9, 240) * 100 + rng.choice((0, 50, 90, 95)),
-                rng.choice((0, rng.randint(1, 90), rng.randint(1, 90))),
+                rng.choice((0, rng.randint(2, 90), rng.randint(2, 90))),
             )
             for code, name in zip(ids, chosen, strict=True)
         ]
@@ -204,7 +207,7 @@ class _Builder:
             )
         self.insert("orders", orders)
         serials = self.codes(12, "SN-", 20000, 99999)
-        self.insert("warranties", [(serial, rng.choice(products)[1], self.day(-300, 900)) for serial in serials])
+        self.insert("warranties", [(serial, rng.choice(products)[1], self.day(30, 900)) for serial in serials])
 
     def calendar(self) -> None:
         rng = self.rng
@@ -228,7 +231,9 @@ class _Builder:
             for day in ("today", "tomorrow"):
                 low = rng.randint(-8, 20)
                 sky = rng.choice(names.SKIES if low < 2 else names.SKIES_WITHOUT_SNOW)
-                days.append((city, day, sky, low, low + rng.randint(3, 14), 5 * rng.randint(0, 20)))
+                days.append(
+                    (city, day, sky, low, low + rng.randint(3, 14), 5 * rng.randint(*RAIN_STEPS.get(sky, (0, 8))))
+                )
         self.insert("cities", cities)
         self.insert("weather", days)
 
@@ -306,7 +311,8 @@ class _Builder:
         return files
 
     def trains(self) -> None:
-        rng, rows = self.rng, []
+        rng = self.rng
+        rows: list[tuple[Any, ...]] = []
         numbers = self.rng.sample(range(100, 999), 16)
         routes = self.some(list(itertools.permutations(self.cities, 2)), 16)
         for number, (origin, destination) in zip(numbers, routes, strict=True):
@@ -329,7 +335,7 @@ class _Builder:
         self.insert(
             "books",
             [
-                (title, rng.choice(self.others), f"{rng.choice('ABCDEFGH')}{rng.randint(1, 40)}", rng.randint(0, 7))
+                (title, rng.choice(self.others), f"{rng.choice('ABCDEFGH')}{rng.randint(1, 40)}", rng.randint(2, 7))
                 for title in titles
             ],
         )
@@ -342,7 +348,7 @@ class _Builder:
         rng, rows = self.rng, []
         for title in self.some([f"{a} {b}" for a, b in itertools.product(names.FILM_STARTS, names.FILM_ENDS)], 10):
             for screening in sorted({self.clock(11, 23, 5) for _ in range(rng.randint(1, 3))}):
-                rows.append((title, screening, rng.randint(1, 9), rng.randint(0, 140)))
+                rows.append((title, screening, rng.randint(1, 9), rng.randint(2, 140)))
         self.insert("films", rows)
 
     def parcels(self) -> None:

@@ -40,6 +40,34 @@ class Blocks(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class RandomBlocks:
+    """Blocks of random tokens, two samples in each, about five tags in six supervised: for benchmarks and tests.
+
+    Calling it returns it, so that it is also a factory of blocks.
+    """
+
+    num_blocks: int
+    block_length: int
+    vocabulary_size: int
+    seed: int = 0
+
+    def __call__(self) -> RandomBlocks:
+        return self
+
+    def __len__(self) -> int:
+        return self.num_blocks
+
+    def __getitem__(self, index: int) -> Block:
+        random = np.random.default_rng((self.seed, index))
+        border = int(random.integers(1, self.block_length))
+        return Block(
+            input_ids=random.integers(self.vocabulary_size, size=self.block_length, dtype=np.int32),
+            position_ids=np.concatenate([np.arange(border), np.arange(self.block_length - border)]).astype(np.int32),
+            tags=random.integers(-1, NUM_COMPONENTS, size=self.block_length, dtype=np.int8),
+        )
+
+
 def padding_block(length: int) -> Block:
     """A block without targets: what fills the last global batch up, so that all ranks run the same number of passes."""
     return Block(

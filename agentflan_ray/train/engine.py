@@ -31,12 +31,7 @@ class Engine:
 
         torch.manual_seed(recipe.seed)
         self.tokenizer = models.load_tokenizer(recipe.model)
-        if recipe.zero_stage == 3:
-            from transformers.integrations import HfDeepSpeedConfig
-
-            # While this object lives, transformers loads each weight straight into its partition.
-            self._partitioned_loading = HfDeepSpeedConfig(config)
-        self.model: Any = models.load_model(recipe.model, recipe.precision)
+        self.model: Any = _load_partitioned(recipe, config) if recipe.zero_stage == 3 else _load(recipe)
         if recipe.activation_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.module = ComponentLoss(self.model)
@@ -111,10 +106,24 @@ class Engine:
         if position["num_workers"] != self.world_size:
             raise ValueError(
                 f"The checkpoint in {folder} holds the shards of {position['num_workers']} workers, but "
-                f"{self.world_size} run; use as many, or convert it with python -m deepspeed.checkpoint.ds_to_universal."
+                f"{self.world_size} run; resume with as many."
             )
         self._engine.load_checkpoint(str(folder), tag=_TAG)
         return position
+
+
+def _load(recipe: TrainRecipe) -> Any:
+    return models.load_model(recipe.model, recipe.precision)
+
+
+def _load_partitioned(recipe: TrainRecipe, config: dict[str, Any]) -> Any:
+    """Load each weight straight into its ZeRO-3 partition: no rank ever holds the whole model."""
+    from transformers.integrations import HfDeepSpeedConfig
+
+    partitioned = HfDeepSpeedConfig(config)  # transformers partitions while this object lives
+    model = _load(recipe)
+    del partitioned
+    return model
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

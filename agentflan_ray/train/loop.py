@@ -18,8 +18,11 @@ import numpy as np
 import torch
 import torch.distributed
 
+from agentflan_ray import storage
 from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.train.blocks import NUM_COMPONENTS, Block, Blocks, count_targets, padding_block, targets
+from agentflan_ray.train.engine import Engine
+from agentflan_ray.train.export import export
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 Report = Callable[[dict[str, float], Path | None], None]
@@ -33,6 +36,8 @@ STATE_FOLDER = "state"
 
 MODEL_FOLDER = "model"
 """Where in the last reported folder the exported model lies."""
+
+METRICS_FILE = "metrics.json"
 
 
 def train(
@@ -59,14 +64,13 @@ def train(
     weighs the same, however many tokens it has, so that mixtures are compared on equal terms.
 
     Every ``checkpoint_every`` steps and at the end (0: never) the report comes with a folder that holds this rank's
-    state under ``state/``. With ``card``, the folder of the last report holds the exported model under ``model/``.
+    state under ``state/``. The last report always comes with a folder: it holds ``metrics.json`` (rank 0), and with
+    ``card`` the exported model under ``model/``.
 
     Raises ``ValueError`` where ``resume_from`` belongs to another recipe or number of workers, where a step has no
     supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss is not finite, before the
     optimizer uses it.
     """
-    from agentflan_ray.train.engine import Engine
-
     if len(blocks) == 0:
         raise ValueError("The plan holds no blocks; there is nothing to train on.")
     if finish is not None and recipe.zero_stage == 3:
@@ -106,15 +110,19 @@ def train(
         if last and finish is not None:
             engine.model.eval()
             metrics |= finish(engine.model, engine.tokenizer)
-        folder = None
-        if recipe.checkpoint_every and (last or _is_due(step, recipe.checkpoint_every)):
-            folder = Path(tempfile.mkdtemp(prefix="agentflan-checkpoint-"))
+        keeps_state = recipe.checkpoint_every > 0 and (last or _is_due(step, recipe.checkpoint_every))
+        folder = Path(tempfile.mkdtemp(prefix="agentflan-train-")) if keeps_state or last else None
+        if folder and keeps_state:
             engine.save(folder / STATE_FOLDER, {"step": step + 1, "supervised_tokens": supervised_tokens})
-        if last and card is not None:
-            from agentflan_ray.train.export import export
-
-            folder = folder or Path(tempfile.mkdtemp(prefix="agentflan-model-"))
-            export(engine, folder / MODEL_FOLDER, {**card, "recipe": recipe.to_json(), "metrics": metrics})
+        if folder and last and card is not None:
+            export(
+                engine,
+                engine.tokenizer,
+                folder / MODEL_FOLDER,
+                {**card, "recipe": recipe.to_json(), "metrics": metrics},
+            )
+        if folder and last and engine.rank == 0:
+            storage.write_json(folder / METRICS_FILE, metrics)
         if writer is not None:
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step + 1)
@@ -124,7 +132,7 @@ def train(
     return metrics
 
 
-def validate(engine: Any, blocks: Blocks) -> dict[str, float]:
+def validate(engine: Engine, blocks: Blocks) -> dict[str, float]:
     """Losses on held-out blocks, see :func:`train`."""
     sums, counts = torch.zeros(NUM_COMPONENTS, dtype=torch.float64), np.zeros(NUM_COMPONENTS, dtype=np.int64)
     size = engine.placement.micro_batch_size
@@ -158,7 +166,7 @@ class _Batch:
 
 
 def _train_step(
-    engine: Any, blocks: Blocks, step: int, learning_rate: float
+    engine: Engine, blocks: Blocks, step: int, learning_rate: float
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Sums of the losses and numbers of the targets by component over all ranks, and the norm of the gradient."""
     recipe, size = engine.recipe, engine.placement.micro_batch_size

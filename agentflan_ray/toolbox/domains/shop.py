@@ -56,7 +56,7 @@ def list_orders(
     status: Literal["processing", "packed", "shipped", "delivered", "cancelled"] | None = None,
 ) -> Result:
     rows = world.rows(
-        "SELECT * FROM orders WHERE lower(customer) = ? AND status = coalesce(?, status) ORDER BY id LIMIT 5",
+        "SELECT * FROM orders WHERE lower(customer) = ? AND status = coalesce(?, status) ORDER BY id LIMIT 7",
         customer.strip().lower(),
         status,
     )

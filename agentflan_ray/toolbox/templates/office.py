@@ -8,7 +8,7 @@ from agentflan_ray.toolbox.domains.dates import WEEKDAYS
 from agentflan_ray.toolbox.scene import Scene, template
 from agentflan_ray.toolbox.world import spoken_date
 
-FIELD_WORDS = {"email": "email address", "phone": "phone number", "office": "office"}
+FIELD_WORDS = {"email": "email address", "phone": "phone number", "office": "office number"}
 
 
 @template(weight=1.5)
@@ -100,7 +100,7 @@ def person_detail_by_name(s: Scene) -> None:
             f"What is {name}'s {words}?",
             f"I need the {words} of {name}.",
             f"Please find the {words} of our colleague {name}.",
-            f"Do you have the {words} for {name}?",
+            f"Could you look up the {words} of {name}?",
             f"How can I reach {name}? I am after the {words}.",
         ]
     )
@@ -144,7 +144,7 @@ def person_with_shared_surname(s: Scene) -> None:
     words, last, team = FIELD_WORDS[field], person["last"], person["team"]
     s.ask(
         [
-            f"I am looking for {last} from {team}. What is the {words}?",
+            f"I am looking for {last} from {team}. Please give me the {words}.",
             f"What is the {words} of {last}, the one in {team}?",
             f"Someone called {last} works in {team}. Please get me the {words}.",
             f"Find the {words} of the {last} who works in {team}.",

@@ -369,7 +369,8 @@ def order_cancel_refused(s: Scene) -> None:
 @template(weight=0.8)
 def order_cancelled_by_name(s: Scene) -> None:
     row = s.pick(
-        "SELECT * FROM orders WHERE status = 'processing' GROUP BY customer HAVING count(*) = 1 ORDER BY customer"
+        "SELECT customer, product FROM orders WHERE status = 'processing'"
+        " GROUP BY customer, product HAVING count(*) = 1 ORDER BY customer, product"
     )
     customer, product = row["customer"], row["product"]
     s.ask(
@@ -389,7 +390,7 @@ def order_cancelled_by_name(s: Scene) -> None:
         customer=customer,
         status="processing",
     )
-    order = found[0].split()[0]
+    order = next(entry for entry in found if f" x {product}," in entry).split()[0]
     s.call(
         "cancel_order",
         [
@@ -429,6 +430,7 @@ def product_price_abroad(s: Scene) -> None:
         product_id=product,
     )["price"]
     amount = float(price.removesuffix(" EUR"))
+    amount = int(amount) if amount == int(amount) else amount
     value = s.call(
         "convert_currency",
         [
@@ -475,6 +477,7 @@ def orders_total(s: Scene) -> None:
         ],
         expression=f"{prices[0]} + {prices[1]}",
     )
+    total = f"{float(total):.2f}"
     s.answer(
         [total],
         [

@@ -222,7 +222,7 @@ def places_of_kind(s: Scene) -> None:
     s.answer(
         place_names,
         [
-            f"In {city} there is {listed}.",
+            f"In {city} you find {listed}.",
             f"You can go to {listed}.",
             f"{city} has {listed}.",
         ],
@@ -256,7 +256,7 @@ def place_hours(s: Scene) -> None:
         [
             f"The {place} {asked} at {value}.",
             f"It {asked} at {value}.",
-            f"The {place} {asked} at {value} every day.",
+            f"According to its hours, the {place} {asked} at {value}.",
         ],
     )
 

@@ -1,0 +1,35 @@
+"""The Ray cluster that this process works on, and where in it a training fits."""
+
+from __future__ import annotations
+
+import logging
+
+import ray
+
+from agentflan_ray.train.recipe import Placement
+
+DRIVER_CPU = 0.01
+"""A trial's driver only waits; it takes this much of the CPU that its worker would have."""
+
+
+def connect() -> None:
+    """Join the cluster that this process was started in or ``RAY_ADDRESS`` names; else start Ray on this machine.
+
+    Workers' own lines stay in Ray's log folder: progress is told by the driver.
+    """
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+
+
+def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None) -> Placement:
+    """Where each trial trains: on GPUs where the cluster has them, unless told otherwise.
+
+    Raises ``ValueError`` where GPUs are asked for and the cluster has none.
+    """
+    has_gpus = ray.cluster_resources().get("GPU", 0) > 0
+    if gpus_per_worker and not has_gpus:
+        raise ValueError("A GPU is asked for each worker, but the cluster has none; add a GPU node or leave it out.")
+    use_gpu = has_gpus if gpus_per_worker is None else bool(gpus_per_worker)
+    return Placement(
+        num_workers=num_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker or 1 - DRIVER_CPU / num_workers
+    )

@@ -1,0 +1,458 @@
+"""The main job: corpora -> tokens -> search -> confirmation -> evaluation -> report. A file at every arrow.
+
+Each step looks first for what it made before, so a job that was cut off is started again with the same command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import sqlite3
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from optuna.trial import FrozenTrial, TrialState
+from ray import tune
+from ray.tune.experiment import Trial
+from rich.console import Console
+from rich.table import Table
+
+from agentflan_ray import storage
+from agentflan_ray.analyse import report
+from agentflan_ray.corpus.build import ToolboxDraw, build
+from agentflan_ray.corpus.recipe import CorpusRecipe
+from agentflan_ray.corpus.store import Corpus
+from agentflan_ray.evaluate.model import score_model
+from agentflan_ray.mixture import proportional_weights
+from agentflan_ray.sample import CASES
+from agentflan_ray.search.record import Ending, Recorder
+from agentflan_ray.search.runner import DRIVER_RESOURCES, ProgressTable, max_concurrent, run
+from agentflan_ray.search.scheduler import EarlyStopping
+from agentflan_ray.search.searcher import TRIAL_NUMBER, Constraint, Objective, StudySearcher
+from agentflan_ray.search.space import Space, named_mixes, to_weights
+from agentflan_ray.search.trial import (
+    TrialSetup,
+    run_trial,
+    train_trial,
+    trial_name,
+    write_evaluation,
+    write_validation_plan,
+)
+from agentflan_ray.sources.files import SourceSpec
+from agentflan_ray.tokens.tokenise import TokenStore, to_index, tokenise
+from agentflan_ray.tokens.tokenizer import load_tokenizer
+from agentflan_ray.train import models
+from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
+
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecipe:
+    """The identity of a search: every literal that its outcome depends on, besides the sources."""
+
+    train: TrainRecipe
+    budget: int
+    """Tokens that a trial trains on at fraction 1."""
+    num_trials: int
+    corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
+    space: Space = field(default_factory=Space)
+    sampler: str = "tpe"
+    seed: int = 0
+    max_repeats: int = 4
+    paper_negative_share: float = 0.1
+    """Negatives in the mix named paper; the paper gives 761 samples beside 24,703, no share of tokens."""
+    validation_budget: int = 20_000
+    """Held-out tokens that each trial is measured on."""
+    first_rung: float = 0.5
+    """Early stopping compares trials from this part of the budget on."""
+    max_over_refusal: float = 0.5
+    """A mix that refuses more of the answerable requests than this can't be the best one."""
+    choose_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CASES, 60))
+    """Held-out items by case that choose between trials."""
+    judge_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CASES, 60))
+    """Held-out items by case, of other groups, that the base model and the best one are judged by."""
+    confirm_seeds: tuple[int, ...] = (1, 2, 3)
+    """The best mix is trained again with these seeds; the first of these models is the one that is kept."""
+
+
+def laptop_sweep() -> SweepRecipe:
+    """A search with a real model of 135M parameters on two CPU cores, in less than a quarter of an hour."""
+    return SweepRecipe(
+        train=replace(laptop(), blocks_per_step=2, validate_every=5),
+        budget=10_000,
+        num_trials=5,
+        validation_budget=2_000,
+        choose_items={"tool": 12, **dict.fromkeys(CASES[1:], 4)},
+        judge_items={"tool": 30, **dict.fromkeys(CASES[1:], 10)},
+        confirm_seeds=(1,),
+    )
+
+
+def cluster_sweep(model: str) -> SweepRecipe:
+    """A search with a model of the paper's size: its training recipe, 20M tokens at fraction 1."""
+    return SweepRecipe(train=replace(agentflan_llama2_7b(), model=model), budget=20_000_000, num_trials=24)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a sweep runs and what it is called; none of it changes its outcome."""
+
+    name: str
+    storage: str
+    command: str
+    placement: Placement
+    study: str | None = None
+    console: Console = field(default_factory=Console)
+
+    @property
+    def run_uri(self) -> str:
+        """Folder of this run."""
+        return storage.join(self.storage, "runs", self.name)
+
+
+def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job: Job) -> str:
+    """Run the whole job, or what is left of it; returns the place of the report."""
+    console = job.console
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.0f} s[/]  {text}", highlight=False)
+
+    say(f"Run [bold]{job.name}[/] in {job.run_uri}")
+    say("Building the corpora with Ray Data")
+    corpus = build(sources, recipe.corpus, storage.join(job.storage, "store"))
+    console.print(records_table(corpus))
+    model_path = models.resolve(recipe.train.model)
+    say(f"Tokenising for {recipe.train.model}")
+    tokens = tokenise(corpus, model_path, recipe.train.block_length)
+    console.print(tokens_table(tokens))
+    setup = TrialSetup(
+        run_uri=job.run_uri,
+        tokens=tokens,
+        train=recipe.train,
+        placement=job.placement,
+        budget=recipe.budget,
+        max_repeats=recipe.max_repeats,
+        items=tuple(recipe.choose_items.items()),
+        pad_token_id=load_tokenizer(model_path).pad_token_id,
+        evaluation_batch=16,
+    )
+    write_validation_plan(setup, recipe.validation_budget)
+    _write_identity(recipe, job, corpus, tokens)
+
+    study = _local_study(job)
+    searcher = _searcher(recipe, setup, job, study)
+    say(f"Searching: {recipe.num_trials} trials, {searcher.max_concurrent} at a time, study in {study}")
+    _search(recipe, setup, job, searcher, study)
+    best = _best(searcher)
+    say(f"Best of the search: trial {best.number} with {_values(best)}; training it again with other seeds")
+    confirmed = _confirm(recipe, setup, job, best)
+    _write_best(recipe, job, searcher, best, confirmed)
+    say("Judging the base model and the best one on held-out tools and questions that chose nothing")
+    for stem, path in (("base", model_path), ("best", storage.join(job.run_uri, "best"))):
+        _judge(recipe, job, stem, path)
+        say(f"  {stem} judged")
+    page = _report(job)
+    say(f"Report: [bold]{page}[/]")
+    return page
+
+
+def records_table(corpus: Corpus) -> Table:
+    """What became of the records of each source."""
+    table = Table(title=f"Records · corpus@{corpus.fingerprint}", title_justify="left")
+    for column in ("source", "status", "reason", "records"):
+        table.add_column(column, justify="right" if column == "records" else "left")
+    for row in corpus.manifest["records"]["by_source"]:
+        table.add_row(row["origin"], row["status"], row["reason"] or "", f"{row['count_all']:,}")
+    for row in corpus.manifest["omitted"]:
+        table.add_row("", f"no {row['case']} sample", row["omitted"], f"{row['count_all']:,}")
+    return table
+
+
+def tokens_table(tokens: TokenStore) -> Table:
+    """Samples and supervised tokens by mixture component and case."""
+    table = Table(title=f"Samples · tokens@{tokens.fingerprint}", title_justify="left")
+    for column in ("component", "form", "case"):
+        table.add_column(column)
+    for column in ("samples", "tokens", "supervised"):
+        table.add_column(column, justify="right")
+    for row in tokens.manifest["table"]:
+        numbers = (row["samples"], row["tokens"], row["supervised_tokens"])
+        table.add_row(row["component"], row["form"], row["case"], *(f"{number:,}" for number in numbers))
+    cut = tokens.manifest["windows_of_long_samples"]
+    lost = tokens.manifest["learnt_turns_longer_than_a_window"]
+    table.caption = f"{cut:,} windows of longer conversations; {lost:,} learnt turns were longer than a window"
+    return table
+
+
+def _searcher(recipe: SweepRecipe, setup: TrialSetup, job: Job, study: str) -> StudySearcher:
+    proportional = proportional_weights(to_index(setup.tokens.index_table(validation=False)))
+    mixes = named_mixes(proportional, negative_share=recipe.paper_negative_share)
+    space = recipe.space.including(mixes)
+    worker = {"CPU": job.placement.cpus_per_worker, "GPU": float(job.placement.use_gpu)}
+    needed = {name: amount * job.placement.num_workers for name, amount in worker.items() if amount}
+    return StudySearcher(
+        space,
+        [Objective("score", "max")],
+        storage=study,
+        study_name=job.name,
+        num_trials=recipe.num_trials,
+        max_concurrent=min(recipe.num_trials, max_concurrent(needed)),
+        sampler=recipe.sampler,
+        seed=recipe.seed,
+        constraints=[Constraint("over_refusal_rate", at_most=recipe.max_over_refusal)],
+        mixes={name: space.complete(mix) for name, mix in mixes.items()},
+    )
+
+
+def _search(recipe: SweepRecipe, setup: TrialSetup, job: Job, searcher: StudySearcher, study: str) -> None:
+    def ending_of(trial: Trial) -> Ending:
+        known = searcher.trial_of(trial.trial_id)
+        kind = known.user_attrs.get("mix", "search")
+        return Ending(trial_name(known.number), kind, STATES[known.state], known.user_attrs.get("reason"))
+
+    recorder = Recorder(
+        job.run_uri,
+        name_of=lambda trial: trial_name(trial.config[TRIAL_NUMBER]),
+        ending_of=ending_of,
+        after_end=partial(_keep_study, study, job),
+    )
+    run(
+        partial(run_trial, setup=setup, seed=recipe.seed),
+        searcher,
+        name="search",
+        storage_path=storage.join(job.run_uri, "tune"),
+        early_stopping=EarlyStopping(
+            grace_tokens=int(recipe.first_rung * recipe.budget), max_tokens=recipe.budget, reduction_factor=2
+        ),
+        callbacks=[recorder, ProgressTable(searcher, job.console)],
+    )
+    _keep_study(study, job)
+
+
+def _confirm(recipe: SweepRecipe, setup: TrialSetup, job: Job, best: FrozenTrial) -> list[dict[str, Any]]:
+    """Train the best mix again with other seeds; the first of these models is exported to ``best/``.
+
+    It was not chosen for its own score, so its scores are free of the winner's luck.
+    """
+    names = {seed: f"confirm-{best.number:04d}-{seed}" for seed in recipe.confirm_seeds}
+    todo = [seed for seed, name in names.items() if not _is_complete(setup, name)]
+    if todo:
+        at_once = min(len(todo), max_concurrent({"CPU": job.placement.cpus_per_worker * job.placement.num_workers}))
+        roomy = job.placement
+        if not roomy.use_gpu:
+            # Fewer trainings at once than in the search leave cores free: the ones that run take them.
+            cores = ray.cluster_resources()["CPU"] / at_once / roomy.num_workers
+            roomy = replace(roomy, cpus_per_worker=max(roomy.cpus_per_worker, cores - 0.02))
+        parameters = {key: value for key, value in best.user_attrs["config"].items() if key != TRIAL_NUMBER}
+        recorder = Recorder(
+            job.run_uri,
+            name_of=lambda trial: names[trial.config["seed"]],
+            ending_of=lambda trial: _confirmation_ending(names, trial),
+        )
+        tune.Tuner(
+            tune.with_resources(
+                partial(
+                    confirm_trial,
+                    setup=replace(setup, placement=roomy),
+                    names=names,
+                    parameters=parameters,
+                    export_to=storage.join(job.run_uri, "best"),
+                ),
+                DRIVER_RESOURCES,
+            ),
+            param_space={"seed": tune.grid_search(todo)},
+            tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
+            run_config=tune.RunConfig(
+                name=f"confirm-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+                storage_path=storage.join(job.run_uri, "tune"),
+                callbacks=[recorder],
+                verbose=0,
+            ),
+        ).fit()
+    results = [storage.read_json(storage.join(setup.folder(name), "result.json")) for name in names.values()]
+    if failed := [result for result in results if result["state"] != "complete"]:
+        raise RuntimeError(f"The confirmation {failed[0]['trial']} failed: {failed[0]['error']}. Run the same again.")
+    return results
+
+
+def confirm_trial(
+    config: dict[str, Any], setup: TrialSetup, names: dict[int, str], parameters: dict[str, float], export_to: str
+) -> None:
+    """The trial function of a confirmation; the first seed's model is exported."""
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    seed = config["seed"]
+    export = seed == next(iter(names))
+    result = train_trial(setup, names[seed], parameters, seed, [TuneReportCallback()], export=export)
+    if export:
+        with result.checkpoint.as_directory() as folder:
+            storage.remove_folder(export_to)
+            storage.copy_folder(f"{folder}/model", export_to)
+
+
+def _confirmation_ending(names: dict[int, str], trial: Trial) -> Ending:
+    name = names[trial.config["seed"]]
+    if trial.error_file:
+        return Ending(name, "confirm", "failed", Path(trial.error_file).read_text().strip().splitlines()[-1])
+    return Ending(name, "confirm", "complete")
+
+
+def _is_complete(setup: TrialSetup, name: str) -> bool:
+    result = storage.join(setup.folder(name), "result.json")
+    return storage.exists(result) and storage.read_json(result)["state"] == "complete"
+
+
+def _best(searcher: StudySearcher) -> FrozenTrial:
+    """The best trial that keeps the constraints; where none does, the best of all, and the report says so."""
+    complete = [trial for trial in searcher.trials() if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise RuntimeError("No trial of the search was completed, so there is no best mixture; see the trials' errors.")
+    return max(searcher.best() or complete, key=lambda trial: trial.value)
+
+
+def _values(trial: FrozenTrial) -> str:
+    metrics = trial.user_attrs["metrics"]
+    names = ("score", "tool_score", "false_call_rate", "over_refusal_rate")
+    return ", ".join(f"{name} {metrics[name]:.2f}" for name in names)
+
+
+def _write_best(
+    recipe: SweepRecipe, job: Job, searcher: StudySearcher, best: FrozenTrial, confirmed: list[dict[str, Any]]
+) -> None:
+    folder = storage.join(job.run_uri, "trials")
+    result = storage.read_json(storage.join(folder, trial_name(best.number), "result.json"))
+    complete = [trial for trial in searcher.trials() if trial.state == TrialState.COMPLETE]
+    intervals = {
+        trial.number: storage.read_json(storage.join(folder, trial_name(trial.number), "result.json"))["intervals"][
+            "score"
+        ]
+        for trial in complete
+    }
+    mine = intervals[best.number]
+    storage.write_json(
+        storage.join(job.run_uri, "best_mixture.json"),
+        {
+            "trial": result["trial"],
+            "weights": to_weights(result["parameters"]),
+            "realised": result["realised"],
+            "fraction": result["fraction"],
+            "budget": recipe.budget,
+            "parameters": result["parameters"],
+            "metrics": result["metrics"],
+            "intervals": result["intervals"],
+            "constraints_held": bool(searcher.best()),
+            "confirmed": [{"seed": each["seed"], "metrics": each["metrics"]} for each in confirmed],
+            "candidates": [
+                trial_name(number)
+                for number, interval in intervals.items()
+                if interval["low"] <= mine["high"] and mine["low"] <= interval["high"]
+            ],
+        },
+    )
+
+
+def _judge(recipe: SweepRecipe, job: Job, stem: str, path: str) -> None:
+    """Score a model on the items that judge, unless that was done for this run."""
+    folder = storage.join(job.run_uri, "evaluation")
+    if storage.exists(storage.join(folder, f"{stem}.json")):
+        return
+    with storage.as_local_folder(path) if storage.exists(path) else contextlib.nullcontext(path) as local:
+        gpus = int(job.placement.use_gpu)
+        task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus)
+        cores = int(ray.cluster_resources()["CPU"])
+        scored, seconds = ray.get(task.remote(local, "judge", recipe.judge_items, 16, cores))
+    write_evaluation(folder, scored, stem, "judge", seconds, stem=stem)
+
+
+def _report(job: Job) -> str:
+    """Write the report into the run's folder; a remote one is copied here, reported on, and its report sent back."""
+    if storage.is_local(job.run_uri):
+        return str(report.write(Path(storage.locate(job.run_uri)[1])))
+    with tempfile.TemporaryDirectory(prefix="agentflan-report-") as folder:
+        for part in ("trials", "evaluation"):
+            storage.copy_folder(storage.join(job.run_uri, part), f"{folder}/{part}")
+        for file in ("sweep.json", "best_mixture.json", "study.db"):
+            storage.write_bytes(f"{folder}/{file}", storage.read_bytes(storage.join(job.run_uri, file)))
+        report.write(Path(folder))
+        for file in ("report.html", "report.md", "trials.csv"):
+            storage.write_bytes(storage.join(job.run_uri, file), Path(folder, file).read_bytes())
+    return storage.join(job.run_uri, "report.html")
+
+
+def _write_identity(recipe: SweepRecipe, job: Job, corpus: Corpus, tokens: TokenStore) -> None:
+    """Write ``sweep.json``; refuse to go on with a run that was begun with other literals."""
+    uri = storage.join(job.run_uri, "sweep.json")
+    literals = {**asdict(recipe), "corpus_fingerprint": corpus.fingerprint}
+    literals = storage.as_json({key: value for key, value in literals.items() if key != "num_trials"})
+    if storage.exists(uri):
+        begun = storage.read_json(uri)["recipe"]
+        for key, value in literals.items():
+            if begun[key] != value:
+                raise ValueError(
+                    f"The run {job.name!r} was begun with {key}={begun[key]}, but now it is {value}; "
+                    "give another --name, or go on with what it was begun with."
+                )
+    counts = corpus.manifest["records"]
+    storage.write_json(
+        uri,
+        {
+            "name": job.name,
+            "command": job.command,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "recipe": literals,
+            "versions": _versions(),
+            "seeds": {"search": recipe.seed, "confirm": list(recipe.confirm_seeds), "corpus": recipe.corpus.seed},
+            "model": {"name": recipe.train.model, "fingerprint": models.fingerprint(recipe.train.model)},
+            "corpus": {
+                "fingerprint": corpus.fingerprint,
+                "table": tokens.manifest["table"],
+                "counts": {"kept": counts["kept"], **counts["reasons"]},
+            },
+            "hardware": {
+                "machine": f"{platform.system()} {platform.machine()}",
+                **{name: amount for name, amount in ray.cluster_resources().items() if name in ("CPU", "GPU")},
+                "accelerators": [name for name in ray.cluster_resources() if name.startswith("accelerator_type:")],
+            },
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    names = ("agentflan-ray", "ray", "torch", "transformers", "deepspeed", "optuna", "pyarrow")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+
+
+def _local_study(job: Job) -> str:
+    """The study's database: what the user named, or a SQLite file, which must lie on a disk.
+
+    For a run in a bucket it lies in the working folder and is copied to the bucket after each trial.
+    """
+    if job.study:
+        return job.study
+    if storage.is_local(job.run_uri):
+        return storage.join(storage.locate(job.run_uri)[1], "study.db")
+    path = Path("runs", job.name, "study.db").absolute()
+    kept = storage.join(job.run_uri, "study.db")
+    if not path.exists() and storage.exists(kept):
+        storage.write_bytes(path, storage.read_bytes(kept))
+    return str(path)
+
+
+def _keep_study(study: str, job: Job) -> None:
+    """Copy a local SQLite study to the run's bucket, whole, while the search goes on writing to it."""
+    if job.study or storage.is_local(job.run_uri):
+        return
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(sqlite3.connect(study)) as source:
+        with contextlib.closing(sqlite3.connect(f"{folder}/study.db")) as target:
+            source.backup(target)
+        storage.write_bytes(storage.join(job.run_uri, "study.db"), Path(folder, "study.db").read_bytes())

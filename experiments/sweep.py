@@ -1,0 +1,61 @@
+"""Search for the mixture that makes the best agent, and prove it.
+
+Hypothesis: a mix weighted towards reasoning with a share of negatives beats the base model on held-out tools without
+calling tools where none is needed. Metric: the two-sided score of held-out items. Stop: after --num-trials trials.
+
+    python experiments/sweep.py                                    # a laptop: embedded corpus, small real model
+    ray job submit --working-dir . -- python experiments/sweep.py --storage s3://bucket/agentflan --model llama2-7b
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import replace
+
+from agentflan_ray import cluster
+from agentflan_ray.cli import add_source_flags, exit_on_user_error, sources_of
+from agentflan_ray.corpus.build import ToolboxDraw
+from agentflan_ray.sweep import Job, SweepRecipe, cluster_sweep, laptop_sweep, sweep
+from agentflan_ray.train.models import SMOLLM2
+
+
+def parse() -> argparse.Namespace:
+    """The flags. What is not given is the recipe's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="laptop", help="name of the run; the same name goes on where it stopped")
+    parser.add_argument("--storage", default=".", help="folder or s3:// URI that all nodes reach (default: here)")
+    parser.add_argument("--model", default=SMOLLM2, help="smollm2-135m-instruct, llama2-7b ..., a folder or a hub id")
+    add_source_flags(parser)
+    parser.add_argument("--num-trials", type=int, help="trials of the search; raise it to go on with a finished one")
+    parser.add_argument("--budget", type=int, help="tokens that a trial trains on at fraction 1")
+    parser.add_argument("--sampler", choices=("tpe", "gp", "nsga2", "random"))
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--study", help="SQLAlchemy URL of the Optuna study (default: study.db in the run's folder)")
+    parser.add_argument("--num-workers", type=int, default=1, help="training workers of one trial")
+    parser.add_argument("--cpus-per-worker", type=float, help="default: one, less the trial driver's hundredth")
+    parser.add_argument("--gpus-per-worker", type=int, choices=(0, 1), help="default: 1 where the cluster has GPUs")
+    return parser.parse_args()
+
+
+def recipe_of(args: argparse.Namespace) -> SweepRecipe:
+    """The laptop's or a cluster's recipe with what the flags say otherwise."""
+    recipe = laptop_sweep() if args.model == SMOLLM2 else cluster_sweep(args.model)
+    given = {name: getattr(args, name) for name in ("num_trials", "budget", "sampler", "seed")}
+    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def main() -> None:
+    """Run the sweep, or what is left of it."""
+    args = parse()
+    with exit_on_user_error():
+        cluster.connect()
+        placement = cluster.placement(args.num_workers, args.cpus_per_worker, args.gpus_per_worker)
+        command = shlex.join(["python", *sys.argv])
+        job = Job(args.name, args.storage, command, placement, args.study)
+        sweep(recipe_of(args), sources_of(args) or [ToolboxDraw.of_size(2400)], job)
+
+
+if __name__ == "__main__":
+    main()

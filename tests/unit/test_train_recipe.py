@@ -1,0 +1,114 @@
+"""Recipes, placements and the DeepSpeed configuration made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from agentflan_ray.train import recipe as recipes
+from agentflan_ray.train.recipe import Placement, TrainRecipe
+from agentflan_ray.train.zero import deepspeed_config
+
+BASE = TrainRecipe(model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"block_length": 1}, "block_length is 1; it must be at least 2"),
+        ({"blocks_per_step": 0}, "blocks_per_step is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"warmup_fraction": 1.5}, "warmup_fraction is 1.5; it must lie between 0 and 1"),
+        ({"precision": "fp16"}, "precision is 'fp16'; choose one of 'fp32', 'bf16'"),
+        ({"zero_stage": 4}, "zero_stage is 4"),
+        ({"offload": "disk"}, "offload is 'disk'"),
+        ({"checkpoint_every": -1}, "checkpoint_every is -1"),
+    ],
+)
+def test_a_wrong_recipe_says_what_is_wrong(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(BASE, **change)
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "step", "expected"),
+    [
+        (10, 0, 0.2 + 0.8 / 2),  # two warm-up steps that start at 0.2 of the learning rate
+        (10, 1, 1.0),
+        (10, 2, 1.0),
+        (10, 6, 0.1 + 0.9 * 0.5),  # half of the cosine
+        (1, 0, 1.0),
+    ],
+)
+def test_learning_rate(num_steps: int, step: int, expected: float) -> None:
+    recipe = dataclasses.replace(
+        BASE, learning_rate=2.0, warmup_fraction=0.2, warmup_start_ratio=0.2, minimum_ratio=0.1
+    )
+    assert recipe.learning_rate_at(step, num_steps) == pytest.approx(2.0 * expected)
+
+
+def test_learning_rate_falls_towards_the_minimum_and_never_below() -> None:
+    recipe = dataclasses.replace(BASE, warmup_fraction=0.0, minimum_ratio=0.1)
+    rates = [recipe.learning_rate_at(step, 50) for step in range(50)]
+    assert rates == sorted(rates, reverse=True)
+    assert 1e-4 < rates[-1] < 1.02e-4
+
+
+@pytest.mark.parametrize(("num_blocks", "num_steps"), [(1, 1), (4, 1), (5, 2), (8, 2)])
+def test_every_block_is_trained_on(num_blocks: int, num_steps: int) -> None:
+    assert BASE.num_steps(num_blocks) == num_steps
+
+
+def test_a_batch_that_workers_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="4, which 3 workers with a micro-batch of 1 can't share evenly"):
+        Placement(num_workers=3).accumulation(BASE)
+    assert Placement(num_workers=2, micro_batch_size=2).accumulation(BASE) == 1
+
+
+@pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (0.99, 1), (1.98, 2), (4, 4)])
+def test_threads_follow_cpus(cpus: float, threads: int) -> None:
+    assert Placement(cpus_per_worker=cpus).num_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"offload": "optimizer"}, "offload='optimizer' needs zero_stage 1 or above, but zero_stage is 0"),
+        ({"offload": "parameters", "zero_stage": 2}, "needs zero_stage 3 or above, but zero_stage is 2"),
+        ({"precision": "bf16"}, "precision='bf16' needs zero_stage 1 or above"),
+    ],
+)
+def test_combinations_that_deepspeed_cannot_run_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        deepspeed_config(dataclasses.replace(BASE, **change), Placement())
+
+
+def test_deepspeed_config_of_the_70b_recipe() -> None:
+    config = deepspeed_config(recipes.agentflan_llama2_70b(), Placement(num_workers=32, use_gpu=True))
+    assert config["train_batch_size"] == 128
+    assert config["gradient_accumulation_steps"] == 4
+    assert config["zero_optimization"]["stage"] == 3
+    assert config["bf16"] == {"enabled": True}
+    assert "optimizer" not in config
+
+
+def test_the_papers_numbers() -> None:
+    table = {
+        "llama2-7b-chat": recipes.agentflan_llama2_7b(),
+        "llama2-13b-chat": recipes.agentflan_llama2_13b(),
+        "llama2-70b-chat": recipes.agentflan_llama2_70b(),
+    }
+    assert {name: recipe.model for name, recipe in table.items()} == {name: name for name in table}
+    assert [recipe.blocks_per_step for recipe in table.values()] == [32, 32, 128]
+    assert {recipe.learning_rate for recipe in table.values()} == {2e-5}
+    assert {recipe.learning_rate * recipe.warmup_start_ratio for recipe in table.values()} == {4e-6}
+
+
+def test_a_recipe_as_json_is_the_recipe() -> None:
+    fields = recipes.laptop().to_json()
+    fields["betas"] = tuple(fields["betas"])
+    assert TrainRecipe(**fields) == recipes.laptop()

@@ -289,15 +289,9 @@ def confirm_trial(
     config: dict[str, Any], setup: TrialSetup, names: dict[int, str], parameters: dict[str, float], export_to: str
 ) -> None:
     """The trial function of a confirmation; the first seed's model is exported."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
     seed = config["seed"]
-    export = seed == next(iter(names))
-    result = train_trial(setup, names[seed], parameters, seed, [TuneReportCallback()], export=export)
-    if export:
-        with result.checkpoint.as_directory() as folder:
-            storage.remove_folder(export_to)
-            storage.copy_folder(f"{folder}/model", export_to)
+    first = seed == next(iter(names))
+    train_trial(setup, names[seed], parameters, seed, export_to if first else None)
 
 
 def _confirmation_ending(names: dict[int, str], trial: Trial) -> Ending:

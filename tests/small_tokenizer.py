@@ -25,7 +25,10 @@ LLAMA3 = (
     "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
     "{% endfor %}"
 )
-AGENT_FLAN = "{% for m in messages %}<|{{ {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'}[m['role']] }}|>{{ m['content'] }}<eoa>\n{% endfor %}"
+AGENT_FLAN = (
+    "{% set names = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'} %}"
+    "{% for m in messages %}<|{{ names[m['role']] }}|>{{ m['content'] }}<eoa>\n{% endfor %}"
+)
 TEMPLATES = {"chatml": CHATML, "llama2": LLAMA2, "llama3": LLAMA3, "agent_flan": AGENT_FLAN}
 SPECIAL = [
     "<pad>",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
 
-words = st.sampled_from("amber birch copper delta ember fjord grove harbor island juniper kettle lantern".split())
+words = st.sampled_from(["amber", "birch", "copper", "delta", "ember", "fjord", "grove", "harbor", "island", "juniper"])
 sentences = st.lists(words, min_size=1, max_size=8).map(" ".join)
 names = st.tuples(words, words).map("_".join)
 json_values = st.recursive(

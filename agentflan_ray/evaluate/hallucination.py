@@ -54,7 +54,7 @@ class Reading:
 def read(reply: str, tool_names: Collection[str] = ()) -> Reading:
     """Read one reply, given the names of the tools that were listed."""
     react, as_json = parse_react(reply), parse_json(reply)
-    code_call = any(re.search(rf"\b{re.escape(name)}\s*\(", reply) for name in tool_names)
+    code_call = any(re.search(rf"\b{re.escape(name)}\(", reply) for name in tool_names)
     return Reading(
         paper_react=bool(_PAPER_REACT.search(reply)),
         paper_general=bool(_PAPER_GENERAL.search(reply)),

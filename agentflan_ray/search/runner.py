@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.fs
 import ray
 from optuna.trial import TrialState
 from ray import tune
@@ -87,7 +88,7 @@ def run(
     if twice := sorted(set(constants) & {*searcher.space.names, TRIAL_NUMBER}):
         raise ValueError(f"{', '.join(twice)} is set in param_space and given by the search; set it in one place.")
     storage_path = str(storage_path) if "://" in str(storage_path) else str(Path(storage_path).absolute())
-    resume = Tuner.can_restore(f"{storage_path}/{name}")
+    resume = _has_state(f"{storage_path}/{name}")
     if resume and all(trial.state == TrialState.WAITING for trial in searcher.trials()):
         raise ValueError(
             f"The experiment {storage_path}/{name} exists, but its study is empty; give the experiment another name, "
@@ -179,10 +180,19 @@ class ProgressTable(Callback):  # type: ignore[misc]  # ray is untyped
         seconds = time.monotonic() - self._begun.get(trial.trial_id, time.monotonic())
         ended = sum(known.state.is_finished() for known in self._searcher.trials())
         progress = f"{ended}/{self._searcher.num_trials}"
-        self._console.print(escape(f"{progress:>9}  trial {number:<4} {mix:<13} {seconds:7.1f} s  {text}"))
+        self._console.print(
+            escape(f"{progress:>9}  trial {number:<4} {mix:<13} {seconds:7.1f} s  {text}"), soft_wrap=True
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_console": None}  # a console holds locks, and Tune pickles its callbacks
+
+
+def _has_state(folder: str) -> bool:
+    """Whether Tune has saved a state there; ``Tuner.can_restore`` is already true before the first trial exists."""
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(folder)
+    files = filesystem.get_file_info(pyarrow.fs.FileSelector(path, allow_not_found=True))
+    return any(file.base_name.startswith("experiment_state-") for file in files)
 
 
 def _folder(trial: Trial) -> str:

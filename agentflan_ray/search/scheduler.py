@@ -2,7 +2,8 @@
 
 Early stopping is ASHA (Li et al., *A System for Massively Parallel Hyperparameter Tuning*, 2020) on the validation
 loss over trained tokens. Two habits of Tune's schedulers are put right here: they forget their rungs when a driver is
-restarted, so they are filled again from the curves in the study; and they let a trial with a NaN loss run on.
+restarted, so they are filled again from the curves in the study; and they let a trial with a NaN loss run on, which
+is stopped here, with ASHA or without.
 """
 
 from __future__ import annotations
@@ -56,6 +57,13 @@ class _BoundToStudy:
         super().on_trial_add(controller, trial)  # type: ignore[misc]  # a mixin: the scheduler comes after it
         if not trial.is_finished() and not self.searcher.adopt(trial.trial_id):
             trial.set_status(Trial.TERMINATED)
+            trial.update_last_result({**self.searcher.report_of(trial.trial_id), "config": trial.config})
+
+    def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Stops a trial whose loss is no number any more; the scheduler decides about the others."""
+        if not math.isfinite(result.get(VALIDATION_LOSS, 0.0)):
+            return TrialScheduler.STOP  # type: ignore[no-any-return]
+        return super().on_trial_result(controller, trial, result)  # type: ignore[misc,no-any-return]
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
         """Passes on what a trial raised, just before Tune tells the searcher that it failed."""
@@ -109,9 +117,7 @@ class StudyASHA(_BoundToStudy, AsyncHyperBandScheduler):  # type: ignore[misc]  
                 f"Early stopping judges each report by {TOKENS} and {VALIDATION_LOSS}, but trial {trial.trial_id} "
                 f"reported without {' and '.join(missing)}; report them, or turn early stopping off."
             )
-        if not math.isfinite(result[VALIDATION_LOSS]):
-            return TrialScheduler.STOP  # type: ignore[no-any-return]
-        return super().on_trial_result(controller, trial, result)  # type: ignore[no-any-return]
+        return super().on_trial_result(controller, trial, result)
 
 
 def build_scheduler(searcher: StudySearcher, settings: EarlyStopping | None) -> StudyFIFO | StudyASHA:

@@ -300,6 +300,11 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self._start(trial_id, Trial(self.study, frozen._trial_id))
         return True
 
+    def report_of(self, trial_id: str) -> dict[str, Any]:
+        """The last report of an ended trial, as the study keeps it; empty where there was none."""
+        known = trial_id in self._numbers
+        return dict(self.trial_of(trial_id).user_attrs.get("report", {})) if known else {}
+
     def explain_error(self, trial_id: str, error: str) -> None:
         """What the trial raised, to be kept as its reason when Tune tells that it failed."""
         self._live[trial_id].error = error

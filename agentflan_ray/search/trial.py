@@ -15,10 +15,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
+import ray.train
+from ray import tune
+from ray.tune.integration.ray_train import TuneReportCallback
 
 from agentflan_ray import storage
 from agentflan_ray.evaluate.engine import TransformersGenerator
 from agentflan_ray.evaluate.items import Split, select_items
+from agentflan_ray.evaluate.model import score_model
 from agentflan_ray.evaluate.toolbox import Scored, run, samples_of, summarise
 from agentflan_ray.mixture import Mixture, make_plan
 from agentflan_ray.sample import COMPONENTS
@@ -75,17 +80,12 @@ class ScoreAtTheEnd:
 
     def __call__(self, model: Any, tokenizer: Any) -> dict[str, Any]:
         """Scores by name, ``evaluate_seconds``, and the mark of a complete trial."""
-        import torch.distributed
-
-        if torch.distributed.get_rank() != 0:
+        if ray.train.get_context().get_world_rank() != 0:
             return {}
         began = time.perf_counter()
         generate = TransformersGenerator(model, tokenizer, self.setup.evaluation_batch)
         scored = run(select_items("choose", dict(self.setup.items)), generate)
-        seconds = time.perf_counter() - began
-        summary = write_evaluation(self.setup.folder(self.name), scored, self.name, "choose", seconds)
-        values = {name: row["value"] for name, row in summary["metrics"].items()}
-        return {**values, "evaluate_seconds": seconds, TRIAL_STATE: COMPLETE}
+        return _complete_report(self.setup, self.name, scored, time.perf_counter() - began)
 
 
 def write_validation_plan(setup: TrialSetup, budget: int) -> None:
@@ -134,11 +134,17 @@ def train_trial(
     name: str,
     parameters: Mapping[str, float],
     seed: int,
-    callbacks: Sequence[Any],
-    export: bool = False,
-) -> Any:
-    """Plan, train and score one trial; returns Ray Train's result. With ``export`` the model is kept."""
+    export_to: str | None = None,
+) -> None:
+    """Plan, train and score one trial inside a Tune trial. With ``export_to`` the model is kept there.
+
+    Up to ZeRO-2 the workers hold the whole model and score it where it is. ZeRO-3 leaves no worker with a whole one:
+    the model is exported and scored by a task of its own, which reports to Tune in the workers' stead.
+    """
+    from agentflan_ray.train.loop import MODEL_FOLDER
+
     facts = prepare(setup, name, parameters, seed)
+    whole = setup.train.zero_stage < 3
     local = storage.is_local(setup.run_uri)
     trainer = make_trainer(
         _recipe(setup, parameters, seed),
@@ -147,12 +153,23 @@ def train_trial(
         storage_path=storage.join(setup.run_uri, "train"),
         name=name,
         make_validation=setup.validation,
-        finish=ScoreAtTheEnd(setup, name),
-        card={"data": facts} if export else None,
+        finish=ScoreAtTheEnd(setup, name) if whole else None,
+        card={"data": facts} if export_to or not whole else None,
         tensorboard=storage.join(setup.folder(name), "tensorboard") if local else None,
-        callbacks=callbacks,
+        callbacks=[TuneReportCallback()],
     )
-    return trainer.fit()
+    result = trainer.fit()
+    if whole and not export_to:
+        return
+    with result.checkpoint.as_directory() as folder:
+        model = f"{folder}/{MODEL_FOLDER}"
+        if not whole:
+            tune.report(_score_export(setup, name, model))
+        if export_to:
+            storage.remove_folder(export_to)
+            storage.copy_folder(model, export_to)
+    # The weights were kept only to be scored or copied: the trial's own state is its plan and recipe.
+    result.checkpoint.filesystem.delete_dir(result.checkpoint.path)
 
 
 def trial_name(number: int) -> str:
@@ -162,10 +179,8 @@ def trial_name(number: int) -> str:
 
 def run_trial(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     """The trial function that Tune runs: each report of the workers goes to Tune, and so to scheduler and study."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
     parameters = {key: value for key, value in config.items() if key != TRIAL_NUMBER}
-    train_trial(setup, trial_name(config[TRIAL_NUMBER]), parameters, seed, [TuneReportCallback()])
+    train_trial(setup, trial_name(config[TRIAL_NUMBER]), parameters, seed)
 
 
 def write_evaluation(
@@ -184,6 +199,20 @@ def write_evaluation(
     filesystem, path = storage.locate(storage.join(folder, f"{stem}-samples.parquet"))
     pq.write_table(pa.Table.from_pylist(samples), path, filesystem=filesystem)
     return summary
+
+
+def _score_export(setup: TrialSetup, name: str, model: str) -> dict[str, Any]:
+    gpus = int(setup.placement.use_gpu)
+    task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus)
+    threads = setup.placement.num_threads
+    scored, seconds = ray.get(task.remote(model, "choose", dict(setup.items), setup.evaluation_batch, threads))
+    return _complete_report(setup, name, scored, seconds)
+
+
+def _complete_report(setup: TrialSetup, name: str, scored: Sequence[Scored], seconds: float) -> dict[str, Any]:
+    summary = write_evaluation(setup.folder(name), scored, name, "choose", seconds)
+    values = {metric: row["value"] for metric, row in summary["metrics"].items()}
+    return {**values, "evaluate_seconds": seconds, TRIAL_STATE: COMPLETE}
 
 
 def _recipe(setup: TrialSetup, parameters: Mapping[str, float], seed: int) -> TrainRecipe:

@@ -142,7 +142,7 @@ def read_episode(
 
 _LISTED = re.compile(
     r"^Name: (?P<name>\w+)\((?P<names>[^)\n]*)\)\nDescription: (?P<description>[^\n]*)"
-    r"(?:\nParameters:\n(?P<parameters>(?:- [^\n]*\n?)*))?",
+    r"(?:\nParameters:\n(?P<parameters>(?:- [^\n]*(?:\n|\Z))*))?",
     re.MULTILINE,
 )
 _PARAMETER = re.compile(r"^- (?P<name>\w+) \(Type: (?P<type>\[[^\]]*\]|\w+)[^)]*\)(?:: ?(?P<description>.*))?$", re.M)

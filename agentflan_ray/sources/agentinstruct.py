@@ -187,6 +187,8 @@ def parse_tasks(
         turns = turns[1:]
     if not turns:
         raise MalformedRecord("no_messages", f"Record {identity!r} has no messages.")
+    if any(turn.role == "system" for turn in turns):
+        raise MalformedRecord("system_not_first", f"Record {identity!r} has a system turn after the first turn.")
     instruction = turns[0].text
     task = find_task(tasks, instruction)
     if task is None:

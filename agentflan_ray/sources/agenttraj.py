@@ -2,10 +2,10 @@
 
 Data sheet
     Fields read: ``item_id`` (text) and ``conversations`` as in AgentInstruct, with ``loss`` on every assistant turn.
-    ``item_id`` names the environment's item, not the record: of 377 records that share one with another record, 173 are
-    the same conversation in two splits and 204 are other ways through the same maze. So the id is the item's with a
-    hash of the conversation: copies get the same id, others do not. Not read: ``prompt``, ``ability``, ``reward_model``,
-    ``extra_info``, which repeat the conversation for reinforcement learning.
+    Not read: ``prompt``, ``ability``, ``reward_model``, ``extra_info``: the conversation again, for reinforcement
+    learning. ``item_id`` names the environment's item, not the record: of 377 records whose item came before, 173 are
+    the same conversation in another split and 204 are other ways through the same maze. So the id is the item's with a
+    hash of the conversation: copies get the same id, others do not.
     Seen (OpenManus-RL parquet): babyai 830, maze 245, movie 235, sciworld 20, sqlgym 20, textcraft 394, todo 155,
     weather 331, webshop 413, wordle 996.
     Taken out: instruction and acknowledgement as in AgentInstruct, and talk about the format inside user turns.

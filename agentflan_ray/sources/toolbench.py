@@ -6,7 +6,7 @@ Data sheet
     ``Thought / Action / Action Input``. Every step of a chain is a record of its own, so most records stop early.
     Trees: one file each with ``answer_generation`` (``query``, ``function`` list, ``valid_data``, ``train_messages``:
     the prefixes of the chosen chain, the last one whole, in OpenAI's function-call form) and ``tree``, ``win``. No id.
-    Seen: 15 trees; 13 with ``train_messages``, 5 of these gave up.
+    Seen: 15 trees; 13 with ``train_messages``, 4 of these gave up.
     Taken out: the system prompt (a format description) and "Begin!" after the query; the tool ``Finish``, whose
     ``final_answer`` is said in plain words.
     Dropped, as the paper does (section 3.1: only chains that reach a final answer, and no restarts):

@@ -4,12 +4,13 @@ Data sheet
     Every form has the prompt: one line for each API, ``name: description. Your input should be a json (args json
     schema): {{"location" : string, }} ...``.
     Chains: ``prompt``, ``query``, ``chains`` (list of ``{thought, action, action_input, observation}``), ``answer``,
-    ``log`` (the last reply). 41 + 164 seen, no ids.
+    ``log`` (the last reply). 41 + 101 seen, no ids.
     Single steps: ``prompt``, ``query``, ``thought``, ``action``, ``action_input``, ``observation``, ``answer``,
     ``log``. 97 seen, no ids.
     Scratchpads: ``id`` (``STEP 1: <query>``) and two turns, human (prompt, question, steps so far) and gpt (the next
-    step). 245 seen; each step of a chain is a record of its own, so only the last one, which answers, is kept.
-    Plans: ``query`` and ``steps`` of an AutoGPT-like planner, without a list of APIs. 81 steps seen.
+    step). 245 + 81 seen, of the latter 10 with Latin-1 bytes (quarantined as not_utf8). Each step of a chain is a
+    record of its own, so only the last one, which answers, is kept.
+    Plans: ``query`` and ``steps`` of an AutoGPT-like planner, without a list of APIs. 101 seen.
     Dropped: ``no_final_answer`` (unfinished steps; "No Answer, please check the APIs"), ``no_tool_list`` (plans),
     ``invented_tool`` (a sentence in place of a tool's name).
 """

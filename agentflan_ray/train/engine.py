@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Engine:
         self.tokenizer = models.load_tokenizer(recipe.model)
         self.model: Any = _load_partitioned(recipe, config) if recipe.zero_stage == 3 else _load(recipe)
         if recipe.activation_checkpointing:
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.module = ComponentLoss(self.model)
         groups = parameter_groups(self.model, recipe.weight_decay)
         optimizer = None
@@ -68,15 +69,20 @@ class Engine:
         self._engine.step()
 
     def update(self, learning_rate: float) -> float:
-        """Take the optimizer step; returns the norm of the whole gradient before clipping."""
+        """Take the optimizer step unless the gradient is not finite; returns its norm before clipping.
+
+        With ZeRO, DeepSpeed leaves such a step out itself, and gives the norm only afterwards.
+        """
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm = None
-        if self.recipe.zero_stage == 0 and self.recipe.precision == "fp32":
-            # Here DeepSpeed clips without keeping the norm. The gradients are already summed over ranks.
-            norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        self._engine.step()
-        return float(self._engine.get_global_grad_norm() if norm is None else norm)
+        if self.recipe.zero_stage > 0:
+            self._engine.step()
+            return float(self._engine.get_global_grad_norm())
+        # Without ZeRO DeepSpeed clips but keeps no norm. The gradients are already summed over ranks.
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None]))
+        if math.isfinite(norm):
+            self._engine.step()
+        return norm
 
     def sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a small tensor over all ranks, on the CPU."""

@@ -68,8 +68,8 @@ def train(
     ``card`` the exported model under ``model/``.
 
     Raises ``ValueError`` where ``resume_from`` belongs to another recipe or number of workers, where a step has no
-    supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss is not finite, before the
-    optimizer uses it.
+    supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss or gradient is not finite,
+    before the optimizer uses it.
     """
     if len(blocks) == 0:
         raise ValueError("The plan holds no blocks; there is nothing to train on.")
@@ -204,7 +204,7 @@ def _train_step(
     if not math.isfinite(grad_norm):
         raise FloatingPointError(
             f"The gradient of step {step + 1} (blocks {step * recipe.blocks_per_step} to {last_block}) is not finite; "
-            f"lower the learning rate (now {learning_rate:.2g}) or resume from the last checkpoint with fp32."
+            f"nothing was learnt from it. Lower the learning rate (now {learning_rate:.2g})."
         )
     return sums, counts, grad_norm
 

@@ -165,7 +165,7 @@ def test_what_is_set_twice_or_does_not_belong_together_is_refused(tmp_path: Path
     with pytest.raises(ValueError, match="negative_share is set in param_space and given by the search"):
         run(count_up, searcher, name="twice", storage_path=tmp_path, param_space={"negative_share": 0.1})
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "tuner.pkl").touch()
+    (tmp_path / "other" / "experiment_state-2026-01-01_00-00-00.json").touch()
     with pytest.raises(ValueError, match="exists, but its study is empty"):
         run(count_up, searcher, name="other", storage_path=tmp_path)
 
@@ -195,7 +195,9 @@ DRIVER = textwrap.dedent(
         Space(), [Objective("score", "max")], storage=folder / "study.db", study_name="mixtures",
         num_trials=6, max_concurrent=2,
     )
-    run(trial, searcher, name="killed", storage_path=folder)
+    results = run(trial, searcher, name="killed", storage_path=folder)
+    for result in results:
+        assert result.metrics["score"] == result.config["negative_share"], result
     """
 )
 

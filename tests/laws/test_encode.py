@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,7 +55,7 @@ def test_windows_fit_and_teach_each_turn_once(trajectory: Trajectory, max_tokens
     assert [p for p in learnt if p in kept] == kept or num_lost
     for turns in cut:
         roles = [turn.role for turn in turns]
-        assert all(a != b for a, b in zip(roles, roles[1:], strict=False))
+        assert all(a != b for a, b in itertools.pairwise(roles))
         assert turns[0] == sample.turns[0]
 
 

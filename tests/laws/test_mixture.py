@@ -87,7 +87,7 @@ def test_a_budget_beyond_the_cap_is_refused_with_the_numbers_or_capped() -> None
 def test_a_weight_on_nothing_is_refused() -> None:
     index = INDEX
     empty = Index(index.keys, index.num_tokens, index.supervised * np.array([1, 1, 1, 1, 1, 0]))
-    with pytest.raises(ValueError, match="asks for 50.0% negative, but the corpus holds no supervised negative token"):
+    with pytest.raises(ValueError, match=r"asks for 50.0% negative, but the corpus holds no supervised negative token"):
         make_plan(empty, Mixture({"negative": 0.5, "general": 0.5}, budget=1000))
 
 
@@ -105,5 +105,5 @@ def test_wrong_weights_are_refused(weights: dict[str, float], message: str) -> N
 
 
 def test_a_budget_below_one_sample_is_refused() -> None:
-    with pytest.raises(ValueError, match="too small for a single sample"):
+    with pytest.raises(ValueError, match=r"too small for a single sample"):
         make_plan(INDEX, Mixture(proportional_weights(INDEX), budget=3))

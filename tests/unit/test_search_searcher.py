@@ -205,7 +205,9 @@ def test_a_killed_driver_loses_and_repeats_nothing(tmp_path: Path) -> None:
     second = make(tmp_path, num_trials=4)
     assert second.adopt("known")
     assert not second.adopt("ended"), "it ended after the snapshot"
+    assert second.report_of("ended") == {"trial_state": "complete", "score": 0.5}
     assert not second.adopt("stranger")
+    assert second.report_of("stranger") == {}
     assert second.suggest("new id") == configs["orphan"]
     assert second.num_live == 2
     second.on_trial_result("known", step(1, 1.9))  # restarted from an earlier checkpoint
@@ -391,6 +393,7 @@ def test_a_full_trial_is_left_to_its_final_evaluation_and_a_broken_one_is_not(tm
     assert asha_decision(scheduler, "a", 2_000, 1.0) == TrialScheduler.CONTINUE
     assert asha_decision(scheduler, "a", 2_100, math.nan) == TrialScheduler.STOP
     trial = SimpleNamespace(trial_id="a")
+    assert build_scheduler(make(tmp_path), None).on_trial_result(None, trial, {"validation_loss": math.inf}) == "STOP"
     assert scheduler.on_trial_result(None, trial, {"trial_state": "complete", "score": 1.0}) == "CONTINUE"
     with pytest.raises(ValueError, match="reported without tokens and validation_loss"):
         scheduler.on_trial_result(None, trial, {"loss": 1.0})

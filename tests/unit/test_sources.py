@@ -418,6 +418,11 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("agentinstruct", {"id": "x", "conversations": renamed("Something else.", "Ok.")}, "unknown_task"),
     ("agentinstruct", {"id": "x", "conversations": []}, "no_messages"),
+    (
+        "agentinstruct",
+        {"id": "x", "conversations": [*renamed(DB_INSTRUCTION, "Ok."), {"role": "system", "content": "x"}]},
+        "system_not_first",
+    ),
     ("toolbench", {"id": "x"}, "unknown_form"),
     ("toolbench", {"id": "x", "conversations": [{"from": "user", "value": "q"}]}, "no_tool_list"),
     ("toolbench", {"answer_generation": {"valid_data": True}}, "no_chain"),

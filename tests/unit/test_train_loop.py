@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboardX import SummaryWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflan_ray.sample import COMPONENTS
@@ -51,10 +49,9 @@ class Reports:
 
 
 @pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the loop's temporary folders die with the test."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    yield
 
 
 def run(recipe: TrainRecipe = RECIPE, placement: Placement = Placement(), blocks: Any = BLOCKS, **rest: Any) -> Reports:  # noqa: B008
@@ -80,7 +77,6 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert list(reports.folders) == [4]
     assert json.loads((reports.folders[4] / METRICS_FILE).read_text()) == last
     assert len(list((tmp_path / "board").iterdir())) == 1
-    assert SummaryWriter is not None
 
 
 def test_components_are_the_means_of_their_tokens() -> None:
@@ -185,13 +181,27 @@ def test_a_checkpoint_of_another_recipe_is_refused(change: dict[str, Any], words
 
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_loss_that_is_not_finite_stops_before_the_step(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    updates = []
-    update = Engine.update
-    monkeypatch.setattr(Engine, "update", lambda self, rate: updates.append(rate) or update(self, rate))
-    recipe = dataclasses.replace(RECIPE, zero_stage=stage, learning_rate=1e30, warmup_fraction=0.0, clip_norm=0.0)
+    learn = Engine.update
+
+    def spoil(engine: Engine, learning_rate: float) -> float:
+        norm = learn(engine, learning_rate)
+        with torch.no_grad():
+            engine.model.get_output_embeddings().weight.fill_(math.nan)
+        updates.append(learning_rate)
+        return norm
+
+    updates: list[float] = []
+    monkeypatch.setattr(Engine, "update", spoil)
     with pytest.raises(FloatingPointError, match=r"The loss of step 2 \(blocks 4 to 7\) is not finite in reasoning, "):
-        run(recipe)
+        run(dataclasses.replace(RECIPE, zero_stage=stage))
     assert len(updates) == 1
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(stage: Any) -> None:
+    recipe = dataclasses.replace(RECIPE, zero_stage=stage, learning_rate=1e30, warmup_fraction=0.0, clip_norm=0.0)
+    with pytest.raises(FloatingPointError, match=r"The gradient of step 2 \(blocks 4 to 7\) is not finite; nothing"):
+        run(recipe)
 
 
 def test_blocks_that_teach_nothing_are_refused() -> None:

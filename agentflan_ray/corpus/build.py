@@ -6,7 +6,6 @@ duplicate ids and gathers the tools that negatives may list. The second makes al
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import ray.data
 
 from agentflan_ray import storage
+from agentflan_ray.corpus.data_context import quiet_data
 from agentflan_ray.corpus.derive import Omission, derive
 from agentflan_ray.corpus.negatives import catalogue_of
 from agentflan_ray.corpus.recipe import CorpusRecipe
@@ -77,7 +77,7 @@ def build(
     storage.make_folder(uri)
     corpus = Corpus(uri, {"fingerprint": fingerprint, **identity})
 
-    with _quiet_reader():
+    with quiet_data():
         _write(_records(sources), corpus.records_uri, ["status"])
         table = read_table(corpus.records_uri, ["status", "reason", "where", "record", "origin", "id"])
         num_duplicates = _set_duplicates_aside(corpus, table)
@@ -267,19 +267,3 @@ def _digest(filesystem: Any, path: str) -> str:
         while chunk := stream.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _quiet_reader() -> Iterator[None]:
-    """Ray Data settings for the build, put back afterwards.
-
-    Ray 2.60's second Parquet reader makes one block of a folder whatever is asked, so that one core does all the
-    work (2.6k records/s against 7-9k/s); the first one splits files.
-    """
-    context = ray.data.DataContext.get_current()
-    before = context.use_datasource_v2, context.enable_progress_bars
-    context.use_datasource_v2, context.enable_progress_bars = False, False
-    try:
-        yield
-    finally:
-        context.use_datasource_v2, context.enable_progress_bars = before

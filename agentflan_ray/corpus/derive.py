@@ -10,7 +10,7 @@ from agentflan_ray.corpus.align import case_of, chat_form, format_keyword_in, re
 from agentflan_ray.corpus.instruct import instruction_pair
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.randomness import stable_random, stable_share
-from agentflan_ray.sample import CASES, Part, Sample, Turn
+from agentflan_ray.sample import CASES, Form, Part, Sample, Turn
 from agentflan_ray.trajectory import Tool, Trajectory
 
 
@@ -24,12 +24,34 @@ class Omission(NamedTuple):
 
 def derive(trajectory: Trajectory, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:
     """The samples of a trajectory in a fixed order. ``catalogue`` holds the tools that negatives list."""
+    if "aligned" in trajectory.meta:
+        return [_as_released(trajectory)]
     case = case_of(trajectory)
     if case not in CASES:
         raise ValueError(f"Trajectory {trajectory.id!r} has the case {case!r}; known cases are {', '.join(CASES)}.")
     if case == "tool":
         return _from_tool_use(trajectory, recipe, catalogue)
     return _from_talk(trajectory, case, recipe, catalogue)
+
+
+def _as_released(t: Trajectory) -> Sample:
+    """A record of the Agent-FLAN release that is decomposed, or asked for in a format, already.
+
+    Its turns do not say which capability they carry, and its calls are free text: decomposed ones count as reasoning,
+    which most of their words are, and formatted ones as instruction following.
+    """
+    formatted = t.meta["aligned"] == "instruct"
+    form: Form = "chat"
+    if formatted:
+        form = "json" if t.messages[-1].content.lstrip().startswith(("{", "[")) else "react"
+    turns = tuple(
+        Turn(
+            "user" if message.role == "tool" else message.role,
+            (Part(message.content, ("instruction" if formatted else "reasoning") if message.loss else None),),
+        )
+        for message in t.messages
+    )
+    return Sample(f"{t.id}/{t.meta['aligned']}", t.id, t.source, form, "tool", turns)
 
 
 def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:

@@ -34,7 +34,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
 from ray.tune.search.search_generator import SearchGenerator
 from ray.tune.search.searcher import Searcher
-from ray.tune.utils.util import unflatten_dict
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +107,7 @@ class _Live:
     trial: Trial
     curve: list[list[float]] = field(default_factory=list)
     iteration: int | None = None
+    told: bool = False
     error: str = "the trial raised an error; its error.txt lies in the trial's folder"
 
 
@@ -115,8 +115,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
     """Suggests the trials of an Optuna study to Ray Tune, and tells the study what became of them.
 
     In the study every trial carries the user attributes ``config`` (what the trial function got), ``curve`` (pairs
-    of tokens and validation loss), ``metrics`` (the numbers of its last report), ``report`` (all of it), for a
-    failed one ``reason``, for a named mix ``mix``, and ``tune_trial`` (Tune's id).
+    of tokens and validation loss), ``metrics`` (the numbers of its last report, nested ones as ``intervals/score``),
+    ``report`` (all of it), for a failed one ``reason``, for a named mix ``mix``, and ``tune_trial`` (Tune's id).
 
     Args:
         space: What to search.
@@ -232,35 +232,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         return config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keeps the report's point of the curve."""
+        """Keeps the report's point of the curve; the complete report ends the trial in the study.
+
+        The function may take a while to return from there. A driver killed meanwhile must not train it again.
+        """
         live = self._live[trial_id]
         live.iteration = result.get(TRAINING_ITERATION)
-        self._add_to_curve(live, result)
+        if result.get(TRIAL_STATE) == COMPLETE:
+            self._tell(live, result, error=False)
+        else:
+            self._add_to_curve(live, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells the study how a trial ended: complete, stopped by the scheduler (pruned), or failed and why."""
-        assert self.study is not None
+        """Ends in the study what has not ended by a complete report: stopped by the scheduler (pruned), or failed."""
         live = self._live[trial_id]
-        if result:
-            self._add_to_curve(live, result)
-            report = _report(result)
-            live.trial.set_user_attr("report", report)
-            live.trial.set_user_attr("metrics", _numbers_in(report))
-        state, reason = self._verdict(live, result, error)
-        if reason:
-            live.trial.set_user_attr("reason", reason)
-        values = None
-        if state == TrialState.COMPLETE:
-            assert result is not None
-            values = [float(result[objective.metric]) for objective in self.objectives]
-            for constraint in self.constraints:
-                live.trial.set_constraint(str(constraint), constraint.excess(float(result[constraint.metric])))
-        self.study.tell(live.trial, values, state=state)
+        self._tell(live, result, error)
         del self._live[trial_id]
-        if state == TrialState.FAIL:
-            self.num_failed += 1
-        else:
-            self.num_succeeded += 1
 
     def save(self, checkpoint_path: str) -> None:
         """Writes the study's name: all state is in the study."""
@@ -299,6 +286,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             return False
         self._start(trial_id, Trial(self.study, frozen._trial_id))
         return True
+
+    def has_curve(self, trial_id: str) -> bool:
+        """Whether a live trial has reported a validation loss yet."""
+        return bool(self._live[trial_id].curve)
 
     def report_of(self, trial_id: str) -> dict[str, Any]:
         """The last report of an ended trial, as the study keeps it; empty where there was none."""
@@ -366,6 +357,34 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         live.trial.set_user_attr("curve", live.curve)
         if len(self.objectives) == 1:  # Optuna knows no intermediate values of several objectives
             live.trial.report(-loss if self.objectives[0].direction == "max" else loss, tokens)
+
+    def _tell(self, live: _Live, result: Mapping[str, Any] | None, error: bool) -> None:
+        """Tells the study how a trial ended: complete, stopped by the scheduler (pruned), or failed and why."""
+        assert self.study is not None
+        if live.told:
+            if error:
+                logger.warning("Trial %d failed after its complete report: %s", live.trial.number, live.error)
+            return
+        if result:
+            self._add_to_curve(live, result)
+            report = _report(result)
+            live.trial.set_user_attr("report", report)
+            live.trial.set_user_attr("metrics", _numbers_in(report))
+        state, reason = self._verdict(live, result, error)
+        if reason:
+            live.trial.set_user_attr("reason", reason)
+        values = None
+        if state == TrialState.COMPLETE:
+            assert result is not None
+            values = [float(result[objective.metric]) for objective in self.objectives]
+            for constraint in self.constraints:
+                live.trial.set_constraint(str(constraint), constraint.excess(float(result[constraint.metric])))
+        self.study.tell(live.trial, values, state=state)
+        live.told = True
+        if state == TrialState.FAIL:
+            self.num_failed += 1
+        else:
+            self.num_succeeded += 1
 
     def _verdict(self, live: _Live, result: Mapping[str, Any] | None, error: bool) -> tuple[TrialState, str | None]:
         if error:
@@ -441,9 +460,8 @@ def _sampler(name: str, seed: int, num_trials: int) -> optuna.samplers.BaseSampl
 
 
 def _report(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The trial's own part of a result that Tune has flattened, nested again, as plain JSON."""
-    own = {key: value for key, value in result.items() if key.split("/")[0] not in _BOOKKEEPING}
-    return {key: _plain(value) for key, value in unflatten_dict(own).items()}
+    """The trial's own part of a result, flat as Tune hands it on (``intervals/score``), as plain JSON."""
+    return {key: _plain(value) for key, value in result.items() if key.split("/")[0] not in _BOOKKEEPING}
 
 
 def _plain(value: Any) -> Any:

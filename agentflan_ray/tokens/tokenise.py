@@ -18,13 +18,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+import ray
+import ray.data
 
 from agentflan_ray import storage
+from agentflan_ray.corpus.data_context import quiet_data
 from agentflan_ray.corpus.store import Corpus, read_table
 from agentflan_ray.mixture import Index
 from agentflan_ray.randomness import stable_hash, stable_share
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, SAMPLE_SCHEMA, Sample, component_of
-from agentflan_ray.tokens.encode import encode, windows
+from agentflan_ray.tokens.encode import Encoder, windows
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 CODE_VERSION = 1
@@ -100,8 +103,6 @@ def tokenise(corpus: Corpus, tokenizer_path: str, max_tokens: int) -> TokenStore
 
     ``max_tokens`` is the block length of training: longer conversations are cut to windows.
     """
-    import ray.data
-
     tokenizer = load_tokenizer(tokenizer_path)
     identity = {
         "code": CODE_VERSION,
@@ -125,8 +126,9 @@ def tokenise(corpus: Corpus, tokenizer_path: str, max_tokens: int) -> TokenStore
     samples = read_table(corpus.samples_uri, SAMPLE_SCHEMA.names, pads.field("omitted").is_null())
     # One block per 2,000 samples is some seconds of tokenising; loading a tokenizer into a fresh worker takes five.
     blocks = max(1, len(samples) // 2000)
-    dataset = ray.data.from_arrow(samples.sort_by("id")).repartition(blocks)
-    rows = dataset.map_batches(tokenise_batch, batch_format="pyarrow", batch_size=2000).to_arrow_refs()
+    with quiet_data():
+        dataset = ray.data.from_arrow(samples.sort_by("id")).repartition(blocks)
+        rows = dataset.map_batches(tokenise_batch, batch_format="pyarrow", batch_size=2000).to_arrow_refs()
     index = pa.concat_tables(ray.get(rows)).sort_by([("key", "ascending"), ("id", "ascending")])
     filesystem, path = storage.locate(storage.join(uri, "index.parquet"))
     pq.write_table(index, path, filesystem=filesystem)
@@ -136,12 +138,12 @@ def tokenise(corpus: Corpus, tokenizer_path: str, max_tokens: int) -> TokenStore
 
 
 def _tokenise(batch: pa.Table, tokenizer_path: str, max_tokens: int, shards: str) -> pa.Table:
-    tokenizer = load_tokenizer(tokenizer_path)
+    encode = Encoder(load_tokenizer(tokenizer_path))
     shard_rows: list[dict[str, Any]] = []
     index_rows: list[dict[str, Any]] = []
     for row in batch.to_pylist():
         sample = Sample.from_row(row)
-        cut, num_lost = windows(sample.turns, tokenizer, max_tokens)
+        cut, num_lost = windows(sample.turns, encode, max_tokens)
         common = {
             "key": stable_hash("fraction", sample.parent),
             "validation": stable_share("validation", sample.parent) < VALIDATION_SHARE,
@@ -153,8 +155,7 @@ def _tokenise(batch: pa.Table, tokenizer_path: str, max_tokens: int, shards: str
         if not cut:
             empty = dict.fromkeys(CAPABILITIES, 0)
             index_rows.append({**common, **empty, "id": sample.id, "num_tokens": 0, "num_lost_turns": num_lost})
-        for number, turns in enumerate(cut):
-            encoded = encode(turns, tokenizer)
+        for number, encoded in enumerate(cut):
             name = sample.id if len(cut) == 1 else f"{sample.id}#{number}"
             counts = np.bincount(encoded.tags[encoded.tags >= 0], minlength=len(CAPABILITIES))
             index_rows.append(

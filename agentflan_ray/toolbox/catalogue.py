@@ -25,17 +25,17 @@ MAX_ITEMS = 50
 MAX_NUMBER = 1e12
 
 _NEAR = (
-    {"shop", "parcels", "graph", "money"},
+    {"shop", "parcels", "money"},
     {"places", "trains", "clock", "weather"},
     {"places", "cinema", "library"},
     {"calendar", "rooms", "people", "cinema", "dates"},
     {"maths", "units", "money", "dates"},
-    {"league", "graph", "places"},
+    {"league", "places"},
     {"garage", "dates", "kitchen"},
 )
 """Domains of one set may help with each other's requests."""
-_BROAD = {"files", "notes"}
-"""What a person may have written down could help with anything."""
+BROAD_DOMAINS = frozenset({"files", "notes", "graph"})
+"""Domains that search at large: what a person may have written down could help with anything."""
 
 
 def execute(world: World, call: ToolCall) -> Observation:
@@ -69,7 +69,7 @@ def irrelevant_tools(needed: set[str], rng: random.Random, num: int, held_out: b
     if held_out is None:
         held_out = any(TOOLS[name].held_out for name in needed)
     domains = {domain_of(name) for name in needed}
-    excluded = _BROAD | domains | {near for group in _NEAR if group & domains for near in group}
+    excluded = BROAD_DOMAINS | domains | {near for group in _NEAR if group & domains for near in group}
     pool = [tool.spec for tool in TOOLS.values() if tool.domain not in excluded and (held_out or not tool.held_out)]
     return tuple(rng.sample(pool, num))
 

@@ -68,7 +68,7 @@ GOODS = {
 SOFT_GOODS = ("rug", "curtain", "cushion", "blanket", "backpack")
 EVENT_TITLES = _phrases(
     """budget review; team lunch; design workshop; client call; safety training; project kickoff; quarterly report;
-    press briefing; interview panel; vendor meeting; code review; sales planning; office tour; product demo;
+    press briefing; hiring panel; vendor meeting; code review; sales planning; factory tour; product demo;
     board meeting; hiring update; fire drill; brand workshop; data audit; retrospective; contract talk; welcome
     breakfast; roadmap session; user interview; payroll check; strategy day; site visit; newsletter planning;
     launch rehearsal; travel briefing"""
@@ -123,3 +123,8 @@ SPICES = _words("cumin paprika thyme ginger basil nutmeg rosemary saffron cinnam
 CAR_MAKES = _phrases("Corva 5; Lyra 200; Tempo GT; Orion Van; Zephyr S; Pico City; Nomad X; Alta Combi")
 CLUB_ENDS = _words("Rovers United Athletic Wanderers Hawks Lions")
 MONTHS = _words("January February March April May June July August September October November December")
+
+
+def with_article(noun: str) -> str:
+    """``an oak desk``, ``a steel clock``; by the first letter, which is right for every word here."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

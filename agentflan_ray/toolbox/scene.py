@@ -17,6 +17,9 @@ from agentflan_ray.trajectory import Message, ToolCall
 ANSWER_THOUGHT_SHARE = 0.6
 """Share of final turns that reason before they answer, where the template knows how."""
 
+POLITE_SHARE = 0.3
+"""Share of queries with a greeting or thanks around them."""
+
 
 class Scene:
     """What a template plays in. A template asks once, calls one to four tools, and answers once.
@@ -35,8 +38,8 @@ class Scene:
         return self.rng.choice(choices)
 
     def pick(self, query: str, *values: Any) -> sqlite3.Row:
-        """A random row of an SQL query that must give some."""
-        return self.rng.choice(self.world.rows(query, *values))
+        """A random row of an SQL query that must give some, whatever order SQLite gives them in."""
+        return self.rng.choice(sorted(self.world.rows(query, *values), key=tuple))
 
     def date_words(self, day: date) -> str:
         """The date as a user may write it."""
@@ -44,7 +47,7 @@ class Scene:
 
     def ask(self, queries: list[str]) -> None:
         """The user's query."""
-        self.messages.append(Message("user", f"{self._greeting()}{self.rng.choice(queries)}{self._thanks()}"))
+        self.messages.append(Message("user", politely(self.rng.choice(queries), self.rng, POLITE_SHARE)))
 
     def call(self, tool: str, thoughts: list[str], **arguments: Any) -> Any:
         """Call a tool, which must succeed; what it gave, read from JSON where it is JSON of an object or list."""
@@ -71,13 +74,14 @@ class Scene:
         self.messages.append(Message("tool", observation.text))
         return observation
 
-    def _greeting(self) -> str:
-        return (
-            self.one("Hi! ", "Hello. ", "Good morning. ", "Hey, quick question. ") if self.rng.random() < 0.15 else ""
-        )
 
-    def _thanks(self) -> str:
-        return self.one(" Thanks!", " Thank you.") if self.rng.random() < 0.12 else ""
+def politely(query: str, rng: random.Random, share: float) -> str:
+    """The query as it stands, or with that probability with a greeting, thanks, or both."""
+    if rng.random() >= share:
+        return query
+    before = rng.choice(("Hi! ", "Hello. ", "Good morning. ", "Hey, quick question. ", "", ""))
+    after = rng.choice((" Thanks!", " Thank you.", " Thanks in advance.", ""))
+    return f"{before}{query}{after}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,14 +87,18 @@ def draw_trajectories(num: int, seed: int = 0, split: Split = "train", first: in
     return (draw_trajectory(index, seed, split) for index in range(first, first + num))
 
 
-def drawing(index: int, seed: int, split: str) -> tuple[int, random.Random]:
-    """The seed of the world for this index, and the random stream for what happens in it."""
+def drawing(index: int, seed: int, split: str, case: str = "tool") -> tuple[int, random.Random]:
+    """The seed of the world for this index, and the random stream for what happens in it.
+
+    Raises:
+        ValueError: an index below zero or an unknown split.
+    """
     if index < 0:
         raise ValueError(f"The index of a drawn record is 0 or more, but {index} was asked for.")
     if split not in SPLITS:
         raise ValueError(f"The split {split!r} is not known; use one of {', '.join(SPLITS)}.")
     world_seed = random.Random(f"{SOURCE}/{split}/{seed}/{index // DRAWS_PER_WORLD}").getrandbits(32)
-    return world_seed, random.Random(f"{SOURCE}/{split}/{seed}/{index}")
+    return world_seed, random.Random(f"{SOURCE}/{case}/{split}/{seed}/{index}")
 
 
 def play(template: Template, world_seed: int, rng: random.Random) -> Task:

@@ -148,9 +148,9 @@ def _join_process_group(placement: Placement) -> None:
 
     if not torch.distributed.is_initialized():
         os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it even of one process
-        torch.distributed.init_process_group(
-            "nccl" if placement.use_gpu else "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+        store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+        backend = "nccl" if placement.use_gpu else "gloo"
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     size = torch.distributed.get_world_size()
     if size != placement.num_workers:
         raise ValueError(f"The placement asks for {placement.num_workers} workers, but {size} run.")

@@ -16,20 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 
 from agentflan_ray import storage
+from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.train.blocks import NUM_COMPONENTS, Block, Blocks, count_targets, padding_block, targets
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
-Report = Callable[[dict[str, float], Path | None], None]
+Report = Callable[[dict[str, Any], Path | None], None]
 """Takes the metrics of a step, and the folder of this rank's part of a checkpoint, which it may keep or remove."""
 
-Finish = Callable[[Any, Any], dict[str, float]]
-"""Takes the trained model and its tokenizer on every rank; what it returns joins the last report."""
+Finish = Callable[[Any, Any], dict[str, Any]]
+"""Takes the trained model and its tokenizer on every rank; what it returns joins the last report, as JSON values."""
 
 STATE_FOLDER = "state"
 """Where in a reported folder the state to resume from lies."""
@@ -51,7 +51,7 @@ def train(
     finish: Finish | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: Path | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Train and return the metrics of the last report. Every rank calls it with the same arguments.
 
     Each step reports, on every rank: ``step`` (from 1), ``tokens`` (positions processed so far, padding included),
@@ -85,7 +85,7 @@ def train(
     if first_step >= num_steps:
         raise ValueError(f"The checkpoint is at step {first_step}, but the plan has only {num_steps} steps.")
     writer = _scalar_writer(tensorboard) if tensorboard and engine.rank == 0 else None
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     for step in range(first_step, num_steps):
         began = time.perf_counter()
         learning_rate = recipe.learning_rate_at(step, num_steps)
@@ -125,7 +125,8 @@ def train(
             storage.write_json(folder / METRICS_FILE, metrics)
         if writer is not None:
             for name, value in metrics.items():
-                writer.add_scalar(name, value, step + 1)
+                if isinstance(value, int | float):
+                    writer.add_scalar(name, value, step + 1)
         report(metrics, folder)
     if writer is not None:
         writer.close()
@@ -171,7 +172,7 @@ def _train_step(
     """Sums of the losses and numbers of the targets by component over all ranks, and the norm of the gradient."""
     recipe, size = engine.recipe, engine.placement.micro_batch_size
     # Dropout and the like depend on seed, step and rank alone, so that no generator state has to be kept.
-    torch.manual_seed(hash((recipe.seed, step, engine.rank)))
+    torch.manual_seed(stable_hash(recipe.seed, step, engine.rank))
     begin = step * recipe.blocks_per_step + engine.rank * size
     starts = range(begin, (step + 1) * recipe.blocks_per_step, size * engine.world_size)
     batches = [

@@ -187,8 +187,23 @@ def _convert_smollm2(folder: Path) -> None:
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     tokenizer.model_max_length = model.config.max_position_embeddings
+    _save(model, tokenizer, folder)
+
+
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write a Hugging Face directory from whichever process comes first.
+
+    ``model.save_pretrained`` would write nothing, and say nothing, on ranks other than 0 of a process group; but on
+    each machine of a cluster some rank has to make the folder.
+    """
+    import safetensors.torch
+
     tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}  # a tied one once
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _smollm2_gguf() -> Path:
@@ -248,5 +263,4 @@ def _make_tiny_llama(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    _save(model, tokenizer, folder)

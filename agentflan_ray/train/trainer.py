@@ -103,7 +103,7 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         train(config["recipe"], config["placement"], blocks, resume_from=Path(folder), **arguments)
 
 
-def _report(metrics: dict[str, float], folder: Path | None) -> None:
+def _report(metrics: dict[str, Any], folder: Path | None) -> None:
     """Hand metrics and this rank's folder to Ray; the same name on all ranks merges their folders into one."""
     if folder is None:
         ray.train.report(metrics)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,7 @@ SPACE = Space()
 NUM_STEPS = 9
 
 
-@pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-        yield
-        ray.shutdown()
+pytestmark = pytest.mark.usefixtures("local_ray")
 
 
 def make(folder: Path, **changes: Any) -> StudySearcher:
@@ -238,7 +230,7 @@ def test_a_driver_that_dies_midway_is_run_again_and_loses_nothing(tmp_path: Path
     for number in finished:
         assert after[number] == before[number]
     for number in interrupted:
-        assert after[number].params == before[number].params
+        assert before[number].params.items() <= after[number].params.items()  # killed while it was suggested: a part
     starts = [line.split()[0] for line in started()]
     assert {number: starts.count(str(number)) for number in finished} == dict.fromkeys(finished, 1)
     assert {int(number) for number in starts} == set(range(6))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from agentflan_ray.corpus.align import chat_form, react_form
 from agentflan_ray.sample import CAPABILITIES, Part, Sample, Turn
-from agentflan_ray.tokens.encode import encode, messages_of, windows
+from agentflan_ray.tokens.encode import Encoder, messages_of, windows
 from agentflan_ray.trajectory import Trajectory
 from tests.small_tokenizer import TEMPLATES, small_tokenizer
 from tests.strategies import tool_trajectories
@@ -30,7 +31,7 @@ def taught(sample: Sample, capability: str) -> list[str]:
 def test_tagged_tokens_spell_the_supervised_text(template, form, trajectory: Trajectory) -> None:  # type: ignore[no-untyped-def]
     tokenizer = small_tokenizer(template)
     sample = form(trajectory, 0) if form is chat_form else form(trajectory)
-    encoded = encode(sample.turns, tokenizer)
+    encoded = Encoder(tokenizer)(sample.turns)
     assert tokenizer.decode(encoded.input_ids) == tokenizer.apply_chat_template(
         messages_of(sample.turns), tokenize=False
     )
@@ -47,23 +48,30 @@ def test_tagged_tokens_spell_the_supervised_text(template, form, trajectory: Tra
 def test_windows_fit_and_teach_each_turn_once(trajectory: Trajectory, max_tokens: int) -> None:
     tokenizer = small_tokenizer()
     sample = chat_form(trajectory, 0)
-    cut, num_lost = windows(sample.turns, tokenizer, max_tokens)
-    assert all(len(encode(turns, tokenizer)) <= max_tokens for turns in cut)
-    learnt = [p for t in sample.turns for p in t.parts if p.capability]
-    kept = [p for turns in cut for t in turns for p in t.parts if p.capability]
-    assert len(kept) + num_lost == len(learnt)
-    assert [p for p in learnt if p in kept] == kept or num_lost
-    for turns in cut:
-        roles = [turn.role for turn in turns]
+    cut, num_lost = windows(sample.turns, Encoder(tokenizer), max_tokens)
+    whole = Encoder(tokenizer)(sample.turns)
+    assert all(len(window) <= max_tokens for window in cut)
+    learnt = [t for t in sample.turns if any(p.capability for p in t.parts)]
+    ends = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    kept = sum(int(((window.input_ids == ends) & (window.tags >= 0)).sum()) for window in cut)
+    assert kept + num_lost == len(learnt)
+    if not num_lost:
+        taught_ids = np.concatenate([window.input_ids[window.tags >= 0] for window in cut])
+        assert taught_ids.tolist() == whole.input_ids[whole.tags >= 0].tolist()
+    task = next(turn.text for turn in sample.turns if turn.role == "user")
+    for window in cut:
+        text = tokenizer.decode(window.input_ids)
+        assert sample.turns[0].text in text
+        assert task in text
+        roles = re.findall(r"<\|im_start\|>(\w+)", text)
         assert all(a != b for a, b in itertools.pairwise(roles))
-        assert turns[0] == sample.turns[0]
 
 
 def test_a_template_that_changes_text_is_refused() -> None:
     tokenizer = small_tokenizer("llama2")
     turns = [Turn("user", (Part("Hi"),)), Turn("assistant", (Part("  indented", "general"),))]
     with pytest.raises(ValueError, match=r"chat template changes the text of turn 1 \('  indented'\)"):
-        encode(turns, tokenizer)
+        Encoder(tokenizer)(turns)
 
 
 def test_a_conversation_that_repeats_itself_is_tagged_in_the_right_place() -> None:
@@ -73,5 +81,5 @@ def test_a_conversation_that_repeats_itself_is_tagged_in_the_right_place() -> No
         Turn("user", (Part("yes"),)),
         Turn("assistant", (Part("yes", "general"),)),
     ]
-    encoded = encode(turns, small_tokenizer())
+    encoded = Encoder(small_tokenizer())(turns)
     assert np.flatnonzero(encoded.tags >= 0).tolist() == list(range(len(encoded) - 5, len(encoded) - 1))

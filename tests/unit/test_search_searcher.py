@@ -55,7 +55,7 @@ def test_a_complete_trial_keeps_its_values_and_its_whole_report(tmp_path: Path) 
     assert isinstance(config, dict)
     assert set(config) == {*SPACE.names, TRIAL_NUMBER}
     searcher.on_trial_result("a", step(1, 2.0))
-    flat = {"fingerprints/retrieval": "ab12", "interval": (0.1, np.float32(0.5)), "pid": 7, "config/x": 1}
+    flat = {"fingerprints/retrieval": "ab12", "score/n": 3, "interval": (0.1, np.float32(0.5)), "pid": 7, "config/x": 1}
     finish(searcher, "a", score=np.float64(0.3), bad=math.nan, **flat)
     (trial,) = searcher.trials()
     assert trial.state == TrialState.COMPLETE
@@ -63,12 +63,13 @@ def test_a_complete_trial_keeps_its_values_and_its_whole_report(tmp_path: Path) 
     assert trial.intermediate_values == {100: -2.0}, "in the direction of the study, which is maximised"
     assert trial.user_attrs["curve"] == [[100, 2.0]]
     assert trial.user_attrs["config"] == config
-    assert trial.user_attrs["metrics"] == {"score": 0.3}
+    assert trial.user_attrs["metrics"] == {"score": 0.3, "score/n": 3}
     assert trial.user_attrs["report"] == {
         "trial_state": "complete",
         "score": 0.3,
         "bad": "nan",
-        "fingerprints": {"retrieval": "ab12"},
+        "fingerprints/retrieval": "ab12",
+        "score/n": 3,
         "interval": [0.1, 0.5],
     }
     assert searcher.num_live == 0
@@ -221,6 +222,21 @@ def test_a_killed_driver_loses_and_repeats_nothing(tmp_path: Path) -> None:
     assert [trial.state for trial in second.trials()] == [TrialState.COMPLETE] * 4
     assert second.trials()[0].user_attrs["curve"] == [[100, 2.0], [200, 1.5]]
     assert second.trial_of("new id").number == 1
+
+
+def test_a_complete_report_ends_the_trial_even_if_its_function_never_returns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    searcher = make(tmp_path, max_concurrent=1)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", step(1, 1.0, trial_state="complete", score=0.5))
+    assert not make(tmp_path).adopt("a"), "a driver killed now must not train it again"
+    assert searcher.suggest("b") is None, "it still holds its resources"
+    searcher.on_trial_complete("a", None, error=True)
+    (trial,) = searcher.trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.5)
+    assert "Trial 0 failed after its complete report" in caplog.text
+    assert isinstance(searcher.suggest("b"), dict)
 
 
 def test_an_orphan_killed_between_its_parameters_gets_the_rest(tmp_path: Path) -> None:
@@ -388,15 +404,19 @@ def test_a_restarted_scheduler_knows_the_curves_of_the_study(tmp_path: Path) -> 
 
 
 def test_a_full_trial_is_left_to_its_final_evaluation_and_a_broken_one_is_not(tmp_path: Path) -> None:
-    scheduler = StudyASHA(make(tmp_path), EarlyStopping(grace_tokens=100, max_tokens=900))
+    searcher = make(tmp_path)
+    scheduler = StudyASHA(searcher, EarlyStopping(grace_tokens=100, max_tokens=900))
     scheduler.on_trial_add(None, SimpleNamespace(trial_id="a", is_finished=lambda: True))
     assert asha_decision(scheduler, "a", 2_000, 1.0) == TrialScheduler.CONTINUE
     assert asha_decision(scheduler, "a", 2_100, math.nan) == TrialScheduler.STOP
     trial = SimpleNamespace(trial_id="a")
     assert build_scheduler(make(tmp_path), None).on_trial_result(None, trial, {"validation_loss": math.inf}) == "STOP"
-    assert scheduler.on_trial_result(None, trial, {"trial_state": "complete", "score": 1.0}) == "CONTINUE"
-    with pytest.raises(ValueError, match="reported without tokens and validation_loss"):
-        scheduler.on_trial_result(None, trial, {"loss": 1.0})
+    searcher.suggest("a")
+    assert scheduler.on_trial_result(None, trial, {"tokens": 50}) == TrialScheduler.CONTINUE
+    with pytest.raises(ValueError, match="is complete and never reported both"):
+        scheduler.on_trial_result(None, trial, {"trial_state": "complete", "score": 1.0})
+    searcher.on_trial_result("a", step(1, 1.0))
+    assert scheduler.on_trial_result(None, trial, {"trial_state": "complete", "score": 1.0}) == TrialScheduler.CONTINUE
 
 
 def test_early_stopping_settings(tmp_path: Path) -> None:

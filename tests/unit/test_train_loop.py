@@ -118,10 +118,8 @@ def bare_losses(num_steps: int) -> list[float]:
             learnt = (torch.from_numpy(block.tags)[1:] >= 0) & (positions[0, 1:] > 0)
             total = total + torch.nn.functional.cross_entropy(logits[learnt], ids[0, 1:][learnt], reduction="sum")
             count += int(learnt.sum())
-            if not learnt.any():  # a padding block
-                total = total.detach() if not total.requires_grad else total
         loss = total / count
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, RECIPE.clip_norm)
         for group in optimizer.param_groups:
             group["lr"] = RECIPE.learning_rate_at(step, num_steps)

@@ -14,7 +14,7 @@ from agentflan_ray.train import losses, models
 from agentflan_ray.train.blocks import NUM_COMPONENTS, RandomBlocks, count_targets, padding_block, targets
 from agentflan_ray.train.losses import ComponentLoss
 
-LENGTHS = (40, 7, 1, 16)
+LENGTHS = [40, 7, 1, 16]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def sums_and_gradients(module: ComponentLoss, batches: list[tuple[torch.Tensor, 
 
 
 def one_by_one() -> list[tuple[torch.Tensor, ...]]:
-    return list(zip(*(each.split(LENGTHS, dim=1) for each in packed()), strict=True))
+    return list(zip(*(torch.split(each, LENGTHS, dim=1) for each in packed()), strict=True))
 
 
 def test_packed_samples_give_the_losses_and_gradients_of_single_ones(module: ComponentLoss) -> None:
@@ -92,7 +92,7 @@ def test_without_the_packing_mask_the_losses_differ(module: ComponentLoss, monke
 def test_rows_of_a_micro_batch_are_independent(module: ComponentLoss) -> None:
     rows = packed(rows=3)
     together, _ = sums_and_gradients(module, [rows])
-    apart, _ = sums_and_gradients(module, list(zip(*(each.split(1) for each in rows), strict=True)))
+    apart, _ = sums_and_gradients(module, list(zip(*(torch.split(each, 1) for each in rows), strict=True)))
     assert torch.allclose(together, apart, rtol=1e-5)
 
 

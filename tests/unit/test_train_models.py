@@ -61,7 +61,11 @@ def test_an_interrupted_conversion_leaves_nothing_behind(tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         models._made_once("broken", interrupted)
     assert not (tmp_path / "models" / "broken").exists()
-    assert models._made_once("broken", lambda folder: (folder / "whole").touch() or None).joinpath("whole").exists()
+
+    def whole(folder: Path) -> None:
+        (folder / "config.json").write_text("[]")
+
+    assert [path.name for path in models._made_once("broken", whole).iterdir()] == ["config.json"]
 
 
 def test_a_model_without_a_chat_template_says_how_to_give_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentflan_ray.toolbox.names import with_article
 from agentflan_ray.toolbox.scene import Scene, template
 from agentflan_ray.toolbox.templates.shop import CANNOT
 
@@ -91,7 +92,7 @@ def platform_of_train(s: Scene) -> None:
         [
             f"{number} is a train number, and only its platform is asked for.",
             f"The platform of {number} can be read straight from the number.",
-            f"Look up where {number} departs.",
+            f"The number is known, so look up from where {number} departs.",
         ],
         train_number=number,
     )["platform"]
@@ -124,7 +125,7 @@ def platform_by_route(s: Scene) -> None:
     value = s.call(
         "train_platform",
         [
-            f"It is {number}; now its platform.",
+            f"The train in question is {number}; now look up its platform.",
             f"The train is {number}, and its platform is still missing.",
         ],
         train_number=number,
@@ -313,7 +314,7 @@ def screenings_of_film(s: Scene) -> None:
         [
             f'The cinema programme lists every screening of "{film}".',
             f'"{film}" is the film, and all its times today are wanted.',
-            f'Look up the screenings of "{film}".',
+            f'The user wants times, so look up the screenings of "{film}".',
         ],
         film=film,
     )
@@ -403,7 +404,7 @@ def recipe_facts(s: Scene) -> None:
         [
             f"The recipe for {dish} in the collection will say.",
             f"Our own recipe for {dish} is meant, so it has to be opened.",
-            f"Look for {dish} among the recipes.",
+            f"The dish is named, so look for {dish} among the recipes.",
         ],
         dish=dish,
     )[asked]
@@ -446,10 +447,11 @@ def vehicle_facts(s: Scene) -> None:
         ],
         plate=plate,
     )[asked]
+    car = with_article(str(value))
     s.answer(
         [str(value)],
         {
-            "model": [f"The vehicle {plate} is a {value}.", f"The plate {plate} belongs to a {value}."],
+            "model": [f"The vehicle {plate} is {car}.", f"The plate {plate} belongs to {car}."],
             "year": [f"The vehicle {plate} is from {value}.", f"The car is from the year {value}."],
             "inspection": [f"The next inspection of {plate} is on {value}.", f"{plate} must be inspected by {value}."],
         }[asked],

@@ -284,7 +284,7 @@ def manager_contact(s: Scene) -> None:
         "person_details",
         [
             f"{person_id} is {name}; the record will name the manager.",
-            f"Now the manager of {person_id} can be read.",
+            f"With the id known, the manager of {person_id} can be read.",
         ],
         person_id=person_id,
         field="manager",
@@ -520,7 +520,7 @@ def event_room_facts(s: Scene) -> None:
         "find_event",
         [
             f"The room is not named, but the calendar entry of the {title} has it.",
-            f"First find out where the {title} takes place.",
+            f"Before anything else, find out where the {title} takes place.",
             f"To learn about the room, its name is needed; the {title} will show it.",
         ],
         keyword=title,
@@ -676,7 +676,7 @@ def date_after(s: Scene) -> None:
         "add_days",
         [
             f"Adding {days} days to {start.isoformat()} gives the date that is wanted.",
-            f"Count {days} days forward from {start.isoformat()}.",
+            f"To find the date, count {days} days forward from {start.isoformat()}.",
             f"The start is {start.isoformat()}, the span {days} days; the end follows.",
             f"Going {days} days ahead crosses month ends, so let it be reckoned exactly.",
         ],

@@ -65,10 +65,10 @@ def word_problem(s: Scene) -> None:
     value = s.call(
         "calculate",
         [
-            f"Put into numbers this is {expression}.",
+            f"Put into numbers, what is described here is {expression}.",
             f"The story comes down to {expression}, which should be worked out exactly.",
-            f"Written as arithmetic: {expression}.",
-            f"So the sum to do is {expression}.",
+            f"Written down as plain arithmetic, the story says {expression}.",
+            f"With the numbers given, the sum to do is {expression}.",
         ],
         expression=expression,
     )
@@ -102,7 +102,7 @@ def plain_arithmetic(s: Scene) -> None:
         [
             f"As an expression this reads {expression}.",
             f"{expression} is too easy to get wrong in the head, so work it out properly.",
-            f"The words translate to {expression}.",
+            f"In symbols the words of this question read {expression}.",
         ],
         expression=expression,
     )
@@ -158,7 +158,7 @@ def unit_change(s: Scene) -> None:
             if unit != source and quantity == UNITS[source][0] and 1e-3 < UNITS[source][1] / size < 1e4
         )
     )
-    value = s.one(s.rng.randint(4, 400), s.rng.randint(20, 900) / 10)
+    value = s.one(s.rng.randint(4, 400), s.rng.randint(2, 90) + s.rng.randint(1, 9) / 10)
     s.ask(
         [
             f"How many {target} are {value} {source}?",
@@ -170,7 +170,7 @@ def unit_change(s: Scene) -> None:
     result = s.call(
         "convert_units",
         [
-            f"{value} {source} must be expressed in {target}.",
+            f"The value of {value} {source} must be expressed in {target} here.",
             f"This is a change of unit, from {source} to {target}.",
             f"Value and both units are given: {value}, {source}, {target}.",
             f"Going from {source} to {target} needs the exact factor.",
@@ -232,7 +232,7 @@ def words_in_text(s: Scene) -> None:
         [
             "The sentence is quoted in full, so its words can be counted.",
             "Counting by eye goes wrong easily; let the words be counted.",
-            "The quoted text goes in as it stands.",
+            "The quoted text goes in exactly as it stands, without the quotes.",
         ],
         text=text,
     )["words"]
@@ -301,7 +301,7 @@ def money_then_sum(s: Scene) -> None:
 
 @template(held_out=True)
 def bill_per_guest(s: Scene) -> None:
-    total, guests = s.rng.randint(300, 4000) / 10, s.rng.randint(3, 12)
+    total, guests = s.rng.randint(30, 400) + s.rng.randint(1, 9) / 10, s.rng.randint(3, 12)
     tip = s.one(0, 5, 10, 15, 20)
     with_tip = f" with a tip of {tip} percent" if tip else ""
     s.ask(
@@ -316,7 +316,7 @@ def bill_per_guest(s: Scene) -> None:
         [
             f"A total of {total} is shared by {guests} guests{with_tip}.",
             f"Bill and number of guests are known, so each share follows{with_tip and ' with the tip'}.",
-            f"Divide {total} evenly among {guests} people{with_tip}.",
+            f"The task is to divide {total} evenly among {guests} people{with_tip}.",
         ],
         total=total,
         guests=guests,

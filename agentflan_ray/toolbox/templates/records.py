@@ -68,7 +68,7 @@ def file_fact(s: Scene) -> None:
             f"The path is complete, so {path} can be opened and searched for the {word}.",
             f"Only the text of {path} can tell the {word}.",
             f"Reading {path} comes first; the {word} should stand in it.",
-            f"The answer is inside {path}.",
+            f"The answer must be inside {path}, so that file has to be read.",
         ],
         path=path,
     )
@@ -90,7 +90,7 @@ def file_wrong_path(s: Scene) -> None:
         [
             f"A path is given, so try to open {wrong}.",
             f"The {word} should be in {wrong}; read it.",
-            f"Open {wrong} and look for the {word}.",
+            f"The file is named, so open {wrong} and look for the {word}.",
         ],
         path=wrong,
     )
@@ -108,7 +108,7 @@ def file_wrong_path(s: Scene) -> None:
         [
             f"{name} is the file that comes closest to what was asked.",
             f"The listing has {name}, which must be the one.",
-            f"It is called {name}; read that one.",
+            f"The folder shows that it is really called {name}; read that one.",
         ],
         path=path,
     )
@@ -201,7 +201,7 @@ def note_lookup(s: Scene) -> None:
             f"The user keeps this in a note, so search the notes for {label}.",
             f"A note about the {label} should exist; its words are a good search key.",
             f"Only the user's own notes can know the {label}.",
-            f"Search the notes with the word {label}.",
+            f"The best way in is to search the notes for the term {label}.",
         ],
         keyword=label,
     )
@@ -213,7 +213,7 @@ def note_lookup(s: Scene) -> None:
             f"You noted this for the {label}: {value}.",
             f"The note reads: {value}.",
         ],
-        [f"The matching note holds {value}."],
+        [f"There is one matching note, and what it holds is {value}."],
     )
 
 
@@ -245,7 +245,7 @@ def note_new(s: Scene) -> None:
         [
             f"The title is {title} and the text is given too; save it.",
             f"This is something to keep, so it goes into a note called {title}.",
-            f"A new note is wanted: {title}.",
+            f"The user wants a new note with the title {title} and a text.",
         ],
         title=title,
         text=text,
@@ -378,7 +378,7 @@ def maker_fact(s: Scene) -> None:
         [
             f"The company is described by its product, so find who makes {product}.",
             f"Before the {words}, the maker of {product} has to be identified.",
-            f"Which firm makes {product} comes first.",
+            f"Which firm makes {product} has to be found out first.",
         ],
         product=product,
     )[0]
@@ -387,7 +387,7 @@ def maker_fact(s: Scene) -> None:
         [
             f"The maker is {maker}; what remains is to look up the {words}.",
             f"{maker} makes {product}, so look up its {words}.",
-            f"Now the {words} of {maker}.",
+            f"With the company known, the next step is the {words} of {maker}.",
         ],
         entity=maker,
         relation=relation,
@@ -435,7 +435,7 @@ def founder_birthplace(s: Scene) -> None:
         "look_up_fact",
         [
             f"{founder} founded it; the birthplace is the next thing to look up.",
-            f"Now the birthplace of {founder}.",
+            f"That gives the founder, so next comes the birthplace of {founder}.",
             f"The founder is {founder}, so ask where {founder} was born.",
         ],
         entity=founder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agentflan_ray.toolbox.names import with_article
 from agentflan_ray.toolbox.scene import Scene, template
 from agentflan_ray.toolbox.world import BASE_RATES
 
@@ -148,7 +149,7 @@ def product_stock_by_name(s: Scene) -> None:
         [
             f"Stock is kept by product id, so the {name} must be found first.",
             f"The {name} is known only by name; a search gives its id.",
-            f"Begin with a search for the {name}.",
+            f"Begin with a search for the {name} to learn its id.",
         ],
         keyword=name,
     )
@@ -318,8 +319,8 @@ def order_cancelled(s: Scene) -> None:
         [
             f"The user clearly wants {order} cancelled and gives the number.",
             f"{order} is to be cancelled; the shop will refuse if it is too late.",
-            f"Cancelling {order} needs only its number{' and the reason given' if reason else ''}.",
-            f"The wish is plain: call off {order}.",
+            f"Cancelling {order} needs only its number{' and the reason given' if reason else ', which is there'}.",
+            f"The wish is plain: the user wants to call off {order}.",
         ],
         order_id=order,
         **({"reason": reason} if reason else {}),
@@ -331,7 +332,7 @@ def order_cancelled(s: Scene) -> None:
             f"Done, {order} is cancelled.",
             f"I cancelled your order {order}.",
         ],
-        ["The shop confirms that the order is cancelled."],
+        ["The shop confirms that the order is cancelled, so tell the user."],
     )
 
 
@@ -465,8 +466,20 @@ def orders_total(s: Scene) -> None:
     )
     prices = []
     for product, thoughts in (
-        (first, [f"Both prices are needed; begin with {first}.", f"Open {first} first and note its price."]),
-        (second, [f"Now the other price, that of {second}.", f"The first price is known, so look at {second}."]),
+        (
+            first,
+            [
+                f"Both prices are needed for the total; begin with {first}.",
+                f"To add them up, open {first} first and note its price.",
+            ],
+        ),
+        (
+            second,
+            [
+                f"One price is there; now the other one, that of {second}.",
+                f"The price of the first is known, so look at {second}.",
+            ],
+        ),
     ):
         prices.append(s.call("product_info", thoughts, product_id=product)["price"].removesuffix(" EUR"))
     total = s.call(
@@ -537,7 +550,7 @@ def warranty_product(s: Scene) -> None:
         ],
         serial=serial,
     )["product"]
-    s.answer([product], [f"The serial {serial} belongs to a {product}.", f"It is a {product}."])
+    s.answer([product], [f"The serial {serial} belongs to {with_article(product)}.", f"It is {with_article(product)}."])
 
 
 @template(held_out=True, weight=1.5)
@@ -568,7 +581,7 @@ def parcel_where(s: Scene) -> None:
         [
             f"The tracking code {code} is all that is needed to find the parcel.",
             f"{code} can be tracked, and the entry tells place, state and date.",
-            f"Tracking {code} will show what is asked.",
+            f"Tracking the parcel {code} will show exactly what the user asks.",
         ],
         tracking_code=code,
     )

@@ -50,7 +50,7 @@ def weather_one(s: Scene) -> None:
         [
             f"The forecast for {city} covers {day}, including the {words}.",
             f"This depends on the weather in {city}, so fetch {day}'s forecast.",
-            f"City and day are clear: {city}, {day}.",
+            f"City and day are both clear from the question: {city}, {day}.",
             f"A forecast for {city} is needed; the {words} is part of it.",
         ],
         city=city,
@@ -103,12 +103,12 @@ def weather_two(s: Scene) -> None:
             [
                 f"Two cities are compared, so get {cities[0]} first.",
                 f"A comparison needs both forecasts; {cities[0]} comes first.",
-                f"Begin with the forecast for {cities[0]}.",
+                f"One after the other: begin with the forecast for {cities[0]}.",
             ],
             [
-                f"Now the same for {cities[1]}.",
+                f"One temperature is known; now the same lookup for {cities[1]}.",
                 f"{cities[0]} is known; the forecast for {cities[1]} is still missing.",
-                f"To compare, {cities[1]} is needed too.",
+                f"To compare the two, the forecast for {cities[1]} is needed too.",
             ],
         ),
         strict=True,
@@ -184,7 +184,7 @@ def clock_in_city(s: Scene) -> None:
         [
             f"The time depends on the zone of {city}, so ask for its local time.",
             f"{city} may be in another time zone; look up the clock there.",
-            f"Only the present time in {city} is wanted.",
+            f"Only the present time in {city} is wanted, nothing about its weather.",
             f"The current time there cannot be guessed, so check {city}.",
         ],
         city=city,
@@ -210,9 +210,9 @@ def places_of_kind(s: Scene) -> None:
     found = s.call(
         "find_places",
         [
-            f"A {kind} is wanted and the town is {city}.",
+            f"The user wants a {kind}, and the town to search is {city}.",
             f"The place search takes a kind and a city: {kind} and {city}.",
-            f"Look through {city} for every {kind}.",
+            f"Only {city} matters here, so look through it for every {kind}.",
         ],
         kind=kind,
         city=city,
@@ -288,7 +288,7 @@ def place_hours_by_kind(s: Scene) -> None:
     value = s.call(
         "opening_hours",
         [
-            f"It is the {place}; now its hours.",
+            f"The search gave the {place}; what is missing now is its hours.",
             f"The {place} is the one meant, so read when it {asked}.",
             f"With the name {place} the hours can be looked up.",
         ],
@@ -356,8 +356,8 @@ def distance_in_miles(s: Scene) -> None:
     value = s.call(
         "convert_units",
         [
-            f"{km} km have to become miles.",
-            f"Now convert the {km} kilometres.",
+            f"The user wants miles, so the {km} km have to be converted.",
+            f"The road is known, so now convert the {km} kilometres to miles.",
             f"The road is {km} km long; only the unit is wrong.",
         ],
         value=int(km),
@@ -503,8 +503,14 @@ def club_comparison(s: Scene) -> None:
     for club, thoughts in zip(
         clubs,
         (
-            [f"Points of both clubs are needed; {clubs[0]} first.", f"Start with the row of {clubs[0]}."],
-            [f"Now {clubs[1]} for the comparison.", f"The other row, that of {clubs[1]}, is still missing."],
+            [
+                f"Points of both clubs are needed; {clubs[0]} first.",
+                f"To compare them, start with the table row of {clubs[0]}.",
+            ],
+            [
+                f"That is one club; now look up {clubs[1]} for the comparison.",
+                f"The other row, that of {clubs[1]}, is still missing.",
+            ],
         ),
         strict=True,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import ray
 
@@ -17,6 +18,8 @@ def connect() -> None:
 
     Workers' own lines stay in Ray's log folder: progress is told by the driver.
     """
+    # Tune 2.60 prints a table of its own beside ours, whatever its verbosity, unless this is set.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
 

@@ -54,10 +54,8 @@ def react_system(tools: tuple[Tool, ...], keys: Keys = REACT_KEYS) -> str:
     """A system prompt that lists tools and asks for ReAct steps when, and only when, a tool is needed."""
     return (
         f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}\n"
-        "If the request needs a tool, reply in this format:\n"
-        f"{keys.thought}: your reasoning\n{keys.action}: the tool name\n{keys.arguments}: JSON object of arguments\n"
-        f"After the result, go on, or end with:\n{keys.thought}: your reasoning\n{keys.answer}: the answer\n"
-        "If no tool fits the request, reply in plain words."
+        f"To use one, reply with the lines {keys.thought}:, {keys.action}: (its name) and {keys.arguments}: (JSON). "
+        f"With the result, end with {keys.answer}: or use another. If no tool fits the request, reply in plain words."
     )
 
 
@@ -65,9 +63,8 @@ def json_system(tools: tuple[Tool, ...], keys: Keys = JSON_KEYS) -> str:
     """A system prompt that lists tools and asks for JSON steps when, and only when, a tool is needed."""
     return (
         f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}\n"
-        "If the request needs a tool, reply with one JSON object:\n"
-        f'{{"{keys.thought}": your reasoning, "{keys.action}": the tool name, "{keys.arguments}": its arguments}}\n'
-        f'After the result, go on, or end with:\n{{"{keys.thought}": your reasoning, "{keys.answer}": the answer}}\n'
+        f'To use one, reply with a JSON object of "{keys.thought}", "{keys.action}" (its name) and "{keys.arguments}". '
+        f'With the result, end with one of "{keys.thought}" and "{keys.answer}" or use another. '
         "If no tool fits the request, reply in plain words."
     )
 

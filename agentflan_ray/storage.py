@@ -126,6 +126,17 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
     fs.copy_files(from_path, to_path, source_filesystem=from_filesystem, destination_filesystem=to_filesystem)
 
 
+def code_fingerprint(*parts: str) -> str:
+    """Twelve digits that identify the code of modules and folders of this package: other code may make other data."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in parts:
+        place = package / part
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
 @contextlib.contextmanager
 def as_local_folder(uri: str | Path) -> Iterator[str]:
     """The folder as one of this machine: itself where it is one already, else a copy that is removed afterwards."""

@@ -33,7 +33,7 @@ from agentflan_ray.corpus.store import Corpus
 from agentflan_ray.evaluate.model import score_model
 from agentflan_ray.mixture import proportional_weights
 from agentflan_ray.sample import CASES
-from agentflan_ray.search.record import Ending, Recorder
+from agentflan_ray.search.record import Ending, Recorder, write_result
 from agentflan_ray.search.runner import DRIVER_RESOURCES, ProgressTable, max_concurrent, run
 from agentflan_ray.search.scheduler import EarlyStopping
 from agentflan_ray.search.searcher import TRIAL_NUMBER, Constraint, Objective, StudySearcher
@@ -80,6 +80,8 @@ class SweepRecipe:
     """Held-out items by case that choose between trials."""
     judge_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CASES, 60))
     """Held-out items by case, of other groups, that the base model and the best one are judged by."""
+    evaluation_batch: int = 32
+    """Replies generated at once; part of the identity because near-ties fall differently in other batches."""
     confirm_seeds: tuple[int, ...] = (1, 2, 3)
     """The best mix is trained again with these seeds; the first of these models is the one that is kept."""
 
@@ -87,12 +89,12 @@ class SweepRecipe:
 def laptop_sweep() -> SweepRecipe:
     """A search with a real model of 135M parameters on two CPU cores, in less than a quarter of an hour."""
     return SweepRecipe(
-        train=replace(laptop(), blocks_per_step=2, validate_every=5),
-        budget=10_000,
+        train=replace(laptop(), validate_every=6),
+        budget=12_000,
         num_trials=5,
         validation_budget=2_000,
-        choose_items={"tool": 12, **dict.fromkeys(CASES[1:], 4)},
-        judge_items={"tool": 30, **dict.fromkeys(CASES[1:], 10)},
+        choose_items={"tool": 15, **dict.fromkeys(CASES[1:], 5)},
+        judge_items={"tool": 32, **dict.fromkeys(CASES[1:], 12)},
         confirm_seeds=(1,),
     )
 
@@ -144,7 +146,7 @@ def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job:
         max_repeats=recipe.max_repeats,
         items=tuple(recipe.choose_items.items()),
         pad_token_id=load_tokenizer(model_path).pad_token_id,
-        evaluation_batch=16,
+        evaluation_batch=recipe.evaluation_batch,
     )
     write_validation_plan(setup, recipe.validation_budget)
     _write_identity(recipe, job, corpus, tokens)
@@ -215,15 +217,10 @@ def _searcher(recipe: SweepRecipe, setup: TrialSetup, job: Job, study: str) -> S
 
 
 def _search(recipe: SweepRecipe, setup: TrialSetup, job: Job, searcher: StudySearcher, study: str) -> None:
-    def ending_of(trial: Trial) -> Ending:
-        known = searcher.trial_of(trial.trial_id)
-        kind = known.user_attrs.get("mix", "search")
-        return Ending(trial_name(known.number), kind, STATES[known.state], known.user_attrs.get("reason"))
-
     recorder = Recorder(
         job.run_uri,
         name_of=lambda trial: trial_name(trial.config[TRIAL_NUMBER]),
-        ending_of=ending_of,
+        ending_of=lambda trial: _ending(searcher.trial_of(trial.trial_id)),
         after_end=partial(_keep_study, study, job),
     )
     run(
@@ -237,6 +234,16 @@ def _search(recipe: SweepRecipe, setup: TrialSetup, job: Job, searcher: StudySea
         callbacks=[recorder, ProgressTable(searcher, job.console)],
     )
     _keep_study(study, job)
+    for known in searcher.trials():
+        # A driver that was killed between a trial's end and its result.json left it in the study only.
+        written = storage.join(setup.folder(trial_name(known.number)), "result.json")
+        if known.state in STATES and not storage.exists(written):
+            write_result(job.run_uri, _ending(known), known.number, known.user_attrs.get("metrics", {}), {})
+
+
+def _ending(known: FrozenTrial) -> Ending:
+    kind = known.user_attrs.get("mix", "search")
+    return Ending(trial_name(known.number), kind, STATES[known.state], known.user_attrs.get("reason"))
 
 
 def _confirm(recipe: SweepRecipe, setup: TrialSetup, job: Job, best: FrozenTrial) -> list[dict[str, Any]]:
@@ -364,7 +371,7 @@ def _judge(recipe: SweepRecipe, job: Job, stem: str, path: str) -> None:
         gpus = int(job.placement.use_gpu)
         task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus)
         cores = int(ray.cluster_resources()["CPU"])
-        scored, seconds = ray.get(task.remote(local, "judge", recipe.judge_items, 16, cores))
+        scored, seconds = ray.get(task.remote(local, "judge", recipe.judge_items, recipe.evaluation_batch, cores))
     write_evaluation(folder, scored, stem, "judge", seconds, stem=stem)
 
 

@@ -34,10 +34,15 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "score": Metric("Score", "higher"),
-    "tool_success": Metric("Tool success", "higher"),
+    "tool_score": Metric("Tool score", "higher"),
+    "right_tool": Metric("Right tool", "higher"),
+    "right_arguments": Metric("Right arguments", "higher"),
+    "right_answer": Metric("Right answer", "higher"),
+    "sensible_rate": Metric("Sensible answers", "higher"),
     "false_call_rate": Metric("False calls", "lower"),
     "missed_call_rate": Metric("Missed calls", "lower"),
     "over_refusal_rate": Metric("Over-refusal", "lower"),
+    "leak_rate": Metric("Protocol leaks", "lower"),
     "h_react": Metric("H_ReAct", "lower"),
     "h_general": Metric("H_General", "lower"),
     "hscore": Metric("HScore", "higher"),

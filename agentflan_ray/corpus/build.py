@@ -29,8 +29,8 @@ from agentflan_ray.sources.ingest import INGEST_SCHEMA, ingest, mark_duplicates
 from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
 from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Tool, Trajectory, validate
 
-CODE_VERSION = 1
-"""Raise it when the same recipe and sources give other samples: it is part of the fingerprint."""
+MADE_BY = ("corpus", "forms.py", "randomness.py", "sample.py", "sources", "toolbox", "trajectory.py")
+"""The parts of this package whose code decides what the same recipe and sources give."""
 
 DRAWS = {"tool": draw_trajectory, "chat": draw_chat, "missing_argument": draw_missing_argument}
 
@@ -65,7 +65,7 @@ def build(
     if not sources:
         raise ValueError("No source is given; name at least one, such as --source toolbox=2000.")
     identity = {
-        "code": CODE_VERSION,
+        "code": storage.code_fingerprint(*MADE_BY),
         "recipe": asdict(recipe),
         "sources": [_identity(source) for source in sources],
     }

@@ -16,8 +16,9 @@ class CorpusRecipe:
     seed: int = 0
     react_share: float = 1.0
     """Share of tool trajectories also kept whole in ReAct form (the paper keeps 10 %, section 3.1)."""
-    instruction_share: float = 1.0
-    """Share of tool trajectories that give an instruction-following pair (section 3.2)."""
+    instruction_share: float = 0.1
+    """Share of tool trajectories that give an instruction-following pair: the paper has 2,000 beside 24,703
+    trajectories (section 3.2)."""
     negative_share: float = 1.0
     """Share of trajectories that give each kind of negative that fits them (section 3.4)."""
     max_quarantined: float = 0.05

@@ -70,6 +70,18 @@ class TransformersGenerator:
         return replies
 
 
+def generation_dtype(on_gpu: bool) -> Any:
+    """bfloat16 where the hardware computes in it, else float32.
+
+    On a CPU with AVX512-BF16 it was 1.7 times (a step of 32 replies) to 3.9 times (prompts) faster than float32; on one
+    without, ten times slower.
+    """
+    import torch
+
+    has_bf16 = on_gpu or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
 def _end_tokens(tokenizer: Any, model: Any) -> list[int]:
     """Every token that ends a turn: the tokenizer's, and those that the model's generation settings name."""
     named = model.generation_config.eos_token_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from agentflan_ray.evaluate.engine import TransformersGenerator
+from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.toolbox import Scored, run
 
@@ -23,7 +23,7 @@ def score_model(
     if not on_gpu:
         torch.set_num_threads(num_threads)  # Ray starts a task with one thread where it is given one CPU
     model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=torch.bfloat16 if on_gpu else torch.float32, use_safetensors=True, trust_remote_code=False
+        path, dtype=generation_dtype(on_gpu), use_safetensors=True, trust_remote_code=False
     )
     model = model.to("cuda" if on_gpu else "cpu")
     began = time.perf_counter()

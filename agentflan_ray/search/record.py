@@ -78,6 +78,7 @@ class Recorder(Callback):  # type: ignore[misc]  # ray is untyped
         running = self._running[trial.trial_id]
         if running.first_report is None:
             running.first_report = time.monotonic() - float(result.get("seconds", 0.0))
+            running.rows = self._rows_before(trial, result.get("step", 0))
         running.train_seconds += float(result.get("seconds", 0.0))
         running.last = {key: value for key, value in result.items() if _is_a_metric(key, value)}
         running.rows.append(running.last)
@@ -99,28 +100,43 @@ class Recorder(Callback):  # type: ignore[misc]  # ray is untyped
         return {"_run_uri": self._run_uri}
 
     def _end(self, trial: Trial) -> None:
-        ending = self._ending_of(trial)
         running = self._running.pop(trial.trial_id, None)
-        facts_uri = self._place(trial, "trial.json")
-        facts = storage.read_json(facts_uri) if storage.exists(facts_uri) else {"trial": ending.name}
-        evaluation_uri = self._place(trial, "evaluation.json")
-        finished = ending.state == "complete" and storage.exists(evaluation_uri)
-        scores = storage.read_json(evaluation_uri)["metrics"] if finished else {}
-        result = {
-            **facts,
-            "number": trial.config.get("trial_number"),
-            "kind": ending.kind,
-            "state": ending.state,
-            "error": ending.error,
-            "metrics": running.last if running else {},
-            "intervals": {name: {key: row[key] for key in ("n", "low", "high")} for name, row in scores.items()},
-            "seconds": _seconds(running) if running else {},
-        }
-        storage.write_json(self._place(trial, "result.json"), result)
+        metrics, seconds = (running.last, _seconds(running)) if running else ({}, {})
+        write_result(self._run_uri, self._ending_of(trial), trial.config.get("trial_number"), metrics, seconds)
         self._after_end()
+
+    def _rows_before(self, trial: Trial, step: int) -> list[dict[str, Any]]:
+        """What an earlier start of the trial left of its curve, before the step that it went on from."""
+        uri = self._place(trial, "curve.jsonl")
+        if not storage.exists(uri):
+            return []
+        rows = [json.loads(line) for line in storage.read_bytes(uri).decode().splitlines()]
+        return [row for row in rows if row["step"] < step]
 
     def _place(self, trial: Trial, file: str) -> str:
         return storage.join(self._run_uri, "trials", self._name_of(trial), file)
+
+
+def write_result(
+    run_uri: str, ending: Ending, number: int | None, metrics: dict[str, Any], seconds: dict[str, float]
+) -> None:
+    """Write a trial's ``result.json`` from how it ended and what its folder says."""
+    folder = storage.join(run_uri, "trials", ending.name)
+    facts_uri, evaluation_uri = storage.join(folder, "trial.json"), storage.join(folder, "evaluation.json")
+    facts = storage.read_json(facts_uri) if storage.exists(facts_uri) else {"trial": ending.name}
+    scored = ending.state == "complete" and storage.exists(evaluation_uri)
+    scores = storage.read_json(evaluation_uri)["metrics"] if scored else {}
+    result = {
+        **facts,
+        "number": number,
+        "kind": ending.kind,
+        "state": ending.state,
+        "error": ending.error,
+        "metrics": metrics,
+        "intervals": {name: {key: row[key] for key in ("n", "low", "high")} for name, row in scores.items()},
+        "seconds": seconds,
+    }
+    storage.write_json(storage.join(folder, "result.json"), result)
 
 
 def _seconds(running: _Running) -> dict[str, float]:

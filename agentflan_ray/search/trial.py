@@ -7,6 +7,7 @@ The folder ``trials/<name>/`` holds ``plan.parquet`` (what is read), ``trial.jso
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from agentflan_ray import storage
-from agentflan_ray.evaluate.engine import TransformersGenerator
+from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.model import score_model
 from agentflan_ray.evaluate.toolbox import Scored, run, samples_of, summarise
@@ -80,10 +81,16 @@ class ScoreAtTheEnd:
 
     def __call__(self, model: Any, tokenizer: Any) -> dict[str, Any]:
         """Scores by name, ``evaluate_seconds``, and the mark of a complete trial."""
+        import torch
+
         if ray.train.get_context().get_world_rank() != 0:
             return {}
         began = time.perf_counter()
-        generate = TransformersGenerator(model, tokenizer, self.setup.evaluation_batch)
+        # Products of single tokens gain nothing from fast inputs and pay for their conversion (twice the time).
+        torch.set_float32_matmul_precision("highest")
+        # A copy: the trained weights are exported afterwards as they are.
+        quick = copy.deepcopy(model).to(generation_dtype(self.setup.placement.use_gpu))
+        generate = TransformersGenerator(quick, tokenizer, self.setup.evaluation_batch)
         scored = run(select_items("choose", dict(self.setup.items)), generate)
         return _complete_report(self.setup, self.name, scored, time.perf_counter() - began)
 
@@ -146,11 +153,15 @@ def train_trial(
     facts = prepare(setup, name, parameters, seed)
     whole = setup.train.zero_stage < 3
     local = storage.is_local(setup.run_uri)
+    runs = storage.join(setup.run_uri, "train")
+    if not setup.train.checkpoint_every:
+        # What an earlier start of this trial left there is no state to go on from.
+        storage.remove_folder(storage.join(runs, name))
     trainer = make_trainer(
         _recipe(setup, parameters, seed),
         setup.placement,
         setup.blocks(name),
-        storage_path=storage.join(setup.run_uri, "train"),
+        storage_path=runs,
         name=name,
         make_validation=setup.validation,
         finish=ScoreAtTheEnd(setup, name) if whole else None,
@@ -203,7 +214,7 @@ def write_evaluation(
 
 def _score_export(setup: TrialSetup, name: str, model: str) -> dict[str, Any]:
     gpus = int(setup.placement.use_gpu)
-    task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus)
+    task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus, scheduling_strategy="DEFAULT")
     threads = setup.placement.num_threads
     scored, seconds = ray.get(task.remote(model, "choose", dict(setup.items), setup.evaluation_batch, threads))
     return _complete_report(setup, name, scored, seconds)

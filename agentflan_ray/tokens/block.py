@@ -15,7 +15,7 @@ class Block:
 
     ``input_ids`` (L,) int32. ``position_ids`` (L,) int32, starting again at 0 with each sample: that is where
     attention must not cross. ``tags`` (L,) int8: the index in ``sample.COMPONENTS`` of a token that is learnt, -1 for
-    every other token and for padding.
+    every other token and for padding. A tag on the first token of a sample is never a target: nothing stands before it.
     """
 
     input_ids: npt.NDArray[np.int32]
@@ -28,11 +28,11 @@ class Blocks(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, number: int) -> Block: ...
+    def __getitem__(self, number: int, /) -> Block: ...
 
 
-def empty_block(block_length: int, pad_token_id: int) -> Block:
-    """A block of padding only."""
+def empty_block(block_length: int, pad_token_id: int = 0) -> Block:
+    """A block without targets: what a partial global batch is filled up with, so that all ranks run alike."""
     return Block(
         input_ids=np.full(block_length, pad_token_id, dtype=np.int32),
         position_ids=np.arange(block_length, dtype=np.int32),

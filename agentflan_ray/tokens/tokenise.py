@@ -30,9 +30,6 @@ from agentflan_ray.sample import CAPABILITIES, COMPONENTS, SAMPLE_SCHEMA, Sample
 from agentflan_ray.tokens.encode import Encoder, windows
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 
-CODE_VERSION = 1
-"""Raise it when the same samples give other tokens: it is part of the fingerprint."""
-
 VALIDATION_SHARE = 0.05
 """Share of trajectories kept out of every mixture, so that all trials are measured on the same unseen text."""
 
@@ -105,7 +102,7 @@ def tokenise(corpus: Corpus, tokenizer_path: str, max_tokens: int) -> TokenStore
     """
     tokenizer = load_tokenizer(tokenizer_path)
     identity = {
-        "code": CODE_VERSION,
+        "code": storage.code_fingerprint("tokens", "randomness.py"),
         "corpus": corpus.fingerprint,
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "max_tokens": max_tokens,

@@ -30,6 +30,7 @@ class Engine:
         _join_process_group(placement)
         import deepspeed
 
+        torch.set_float32_matmul_precision("highest" if recipe.matmul == "exact" else "medium")
         torch.manual_seed(recipe.seed)
         self.tokenizer = models.load_tokenizer(recipe.model)
         self.model: Any = _load_partitioned(recipe, config) if recipe.zero_stage == 3 else _load(recipe)

@@ -20,7 +20,8 @@ import torch
 from agentflan_ray import storage
 from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.train.blocks import NUM_COMPONENTS, Block, Blocks, count_targets, padding_block, targets
+from agentflan_ray.tokens.block import Block, Blocks, empty_block
+from agentflan_ray.train.blocks import NUM_COMPONENTS, count_targets, targets
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
 from agentflan_ray.train.recipe import Placement, TrainRecipe
@@ -212,7 +213,7 @@ def _train_step(
 
 def _block(blocks: Blocks, index: int, length: int) -> Block:
     if index >= len(blocks):
-        return padding_block(length)
+        return empty_block(length)
     block = blocks[index]
     if block.input_ids.shape != (length,):
         raise ValueError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Precision = Literal["fp32", "bf16"]
+Matmul = Literal["exact", "fast"]
 Offload = Literal["none", "optimizer", "parameters"]
 
 
@@ -20,7 +21,9 @@ class TrainRecipe:
 
     ``blocks_per_step`` is the global batch, in blocks of ``block_length`` tokens. The learning rate rises from
     ``warmup_start_ratio`` to 1 over ``warmup_fraction`` of the steps and falls along a cosine to ``minimum_ratio``,
-    all times ``learning_rate``. ``clip_norm`` 0 does not clip. ``validate_every`` and ``checkpoint_every`` count
+    all times ``learning_rate``. ``clip_norm`` 0 does not clip. ``matmul`` "fast" lets products of
+    float32 be computed from bfloat16 or TF32 inputs where the hardware has them (1.3 times the tokens/s on a CPU with
+    AMX). ``validate_every`` and ``checkpoint_every`` count
     steps; 0 validates at the end only, and keeps no state to resume from.
     """
 
@@ -35,6 +38,7 @@ class TrainRecipe:
     betas: tuple[float, float] = (0.9, 0.95)
     clip_norm: float = 1.0
     precision: Precision = "fp32"
+    matmul: Matmul = "exact"
     activation_checkpointing: bool = False
     seed: int = 0
     zero_stage: Literal[0, 1, 2, 3] = 0
@@ -48,6 +52,7 @@ class TrainRecipe:
         _at_least("validate_every", self.validate_every, 0)
         _at_least("checkpoint_every", self.checkpoint_every, 0)
         _one_of("precision", self.precision, get_args(Precision))
+        _one_of("matmul", self.matmul, get_args(Matmul))
         _one_of("offload", self.offload, get_args(Offload))
         _one_of("zero_stage", self.zero_stage, (0, 1, 2, 3))
         if not self.learning_rate > 0:
@@ -115,18 +120,19 @@ class Placement:
 
 
 def laptop() -> TrainRecipe:
-    """SmolLM2-135M on a CPU: float32 (bfloat16 was ten times slower on the CPU measured), short blocks, small steps.
+    """SmolLM2-135M on a CPU: float32 (bfloat16 was ten times slower on a CPU without it), short blocks, small steps.
 
-    The learning rate lies between the two measured on this model with 17-28k tokens: 5e-5 learns ReAct on unseen
-    tools, 2e-4 does too but collapses plain chat.
+    A budget of some 12k tokens makes some 24 steps; with ten larger ones at a learning rate of 1e-4 the model learnt
+    to call no tool.
     """
     return TrainRecipe(
         model="smollm2-135m-instruct",
         block_length=512,
-        blocks_per_step=4,
-        learning_rate=1e-4,
+        blocks_per_step=1,
+        learning_rate=3e-4,
         warmup_fraction=0.1,
         minimum_ratio=0.1,
+        matmul="fast",
     )
 
 

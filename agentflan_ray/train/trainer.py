@@ -11,7 +11,7 @@ import ray.train
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from agentflan_ray.train.blocks import Blocks
+from agentflan_ray.tokens.block import Blocks
 from agentflan_ray.train.environment import prepare_driver
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from agentflan_ray.tokens.block import Block
 from agentflan_ray.train import models
-from agentflan_ray.train.blocks import Block
 from agentflan_ray.train.loop import train
 from agentflan_ray.train.recipe import Placement, laptop
 

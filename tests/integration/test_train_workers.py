@@ -18,7 +18,8 @@ from ray.train.v2.api.callback import UserCallback
 from transformers import AutoModelForCausalLM
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.train.blocks import Block, RandomBlocks
+from agentflan_ray.tokens.block import Block
+from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.loop import train
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.trainer import make_trainer

@@ -31,7 +31,7 @@ weight_lists = st.lists(st.floats(0.05, 1), min_size=6, max_size=6).map(
 
 def counted(index: Index, rows: np.ndarray, masks: np.ndarray) -> np.ndarray:
     learnt = ((masks[:, None] >> np.arange(6)) & 1) * index.supervised[rows]
-    return learnt.sum(axis=0) / learnt.sum()
+    return np.asarray(learnt.sum(axis=0) / learnt.sum())
 
 
 @settings(deadline=None)

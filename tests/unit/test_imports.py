@@ -26,7 +26,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
 HEAVY = {
-    "torch": {"train", "evaluate"},
+    "torch": {"train", "evaluate", "search"},  # in search only inside a training worker
     "deepspeed": {"train"},
     "transformers": {"train", "evaluate", "tokens"},
     "ray": {"corpus", "sources", "tokens", "train", "search", "sweep", "cluster"},

@@ -43,7 +43,7 @@ CHAT = Trajectory("c1", "unit", (), (Message("user", "Who are you?"), Message("a
 
 
 def made(trajectory: Trajectory, recipe: CorpusRecipe | None = None) -> dict[str, Sample]:
-    found = derive(trajectory, recipe or CorpusRecipe(), CATALOGUE)
+    found = derive(trajectory, recipe or CorpusRecipe(instruction_share=1.0), CATALOGUE)
     return {sample.id: sample for sample in found if isinstance(sample, Sample)}
 
 

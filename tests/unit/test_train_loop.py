@@ -13,7 +13,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.train.blocks import Block, RandomBlocks
+from agentflan_ray.tokens.block import Block
+from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
 from agentflan_ray.train.loop import METRICS_FILE, MODEL_FOLDER, train

@@ -10,8 +10,9 @@ import torch
 import transformers.masking_utils
 from torch.nn import functional
 
+from agentflan_ray.tokens.block import empty_block
 from agentflan_ray.train import losses, models
-from agentflan_ray.train.blocks import NUM_COMPONENTS, RandomBlocks, count_targets, padding_block, targets
+from agentflan_ray.train.blocks import NUM_COMPONENTS, RandomBlocks, count_targets, targets
 from agentflan_ray.train.losses import ComponentLoss
 
 LENGTHS = [40, 7, 1, 16]
@@ -33,7 +34,7 @@ def test_targets(position_ids: list[int], tags: list[int], expected: list[int]) 
 
 
 def test_a_padding_block_has_no_target() -> None:
-    block = padding_block(16)
+    block = empty_block(16)
     assert count_targets(targets(block.position_ids, block.tags)).tolist() == [0] * NUM_COMPONENTS
 
 

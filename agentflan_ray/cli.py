@@ -1,4 +1,4 @@
-"""The command ``agentflan``: build, view, plan, sweep, evaluate, report."""
+"""The command ``agentflan``: build, view, plan, report. The sweep is ``experiments/sweep.py``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,21 @@ def main() -> None:
     view.add_argument("corpus", help="a corpus@... folder")
     view.add_argument("--id", help="trajectory to show (default: the first)")
 
+    plan = commands.add_parser("plan", help="say which rows of a corpus a mixture would read, and what share comes out")
+    plan.add_argument("corpus", help="a corpus@... folder")
+    plan.add_argument("--weights", required=True, help="shares of supervised tokens: reasoning=0.4,general=0.6")
+    plan.add_argument("--budget", type=int, required=True, help="tokens to read at fraction 1")
+    plan.add_argument("--fraction", type=float, default=1.0, help="part of the data and of the budget")
+    plan.add_argument("--max-repeats", type=int, default=4, help="how often a sample is read at most")
+    plan.add_argument("--model", default="smollm2-135m-instruct", help="whose tokenizer counts the tokens")
+    plan.add_argument("--block-length", type=int, default=2048)
+
     report = commands.add_parser("report", help="write the report of a run folder again")
     report.add_argument("run", type=Path)
 
     arguments = parser.parse_args()
     with exit_on_user_error():
-        {"build": _build, "view": _view, "report": _report}[arguments.command](arguments)
+        {"build": _build, "view": _view, "plan": _plan, "report": _report}[arguments.command](arguments)
 
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +114,30 @@ def _view(arguments: argparse.Namespace) -> None:
     from agentflan_ray.corpus.view import show
 
     show(open_corpus(arguments.corpus), arguments.id, Console())
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from agentflan_ray import cluster
+    from agentflan_ray.corpus.store import open_corpus
+    from agentflan_ray.mixture import Mixture, make_plan
+    from agentflan_ray.sweep import plan_table
+    from agentflan_ray.tokens.tokenise import to_index, tokenise
+    from agentflan_ray.train.models import resolve
+
+    mixture = Mixture(
+        _weights(arguments.weights), arguments.budget, arguments.fraction, max_repeats=arguments.max_repeats
+    )
+    corpus = open_corpus(arguments.corpus)
+    cluster.connect()
+    tokens = tokenise(corpus, resolve(arguments.model), arguments.block_length)
+    Console().print(plan_table(make_plan(to_index(tokens.index_table(validation=False)), mixture)))
+
+
+def _weights(text: str) -> dict[str, float]:
+    try:
+        return {name.strip(): float(value) for name, _, value in (each.partition("=") for each in text.split(","))}
+    except ValueError:
+        raise ValueError(f"--weights {text!r} is not of the form reasoning=0.4,general=0.6.") from None
 
 
 def _report(arguments: argparse.Namespace) -> None:

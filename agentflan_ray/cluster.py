@@ -20,8 +20,13 @@ def connect() -> None:
     """
     # Tune 2.60 prints a table of its own beside ours, whatever its verbosity, unless this is set.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # A trial's driver, its training controller and its worker are processes of which only the last takes a CPU; Ray
+    # counts them against the CPUs and warns of four times as many.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+        # The dashboard (on loopback) answers Ray Train's cleaner, which frees what a stopped trial's workers held:
+        # without it a trial stopped early keeps its CPUs for ever (Ray 2.60).
+        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=True)
 
 
 def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None) -> Placement:

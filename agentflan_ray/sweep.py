@@ -11,13 +11,14 @@ import platform
 import sqlite3
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 import ray
 from optuna.trial import FrozenTrial, TrialState
 from ray import tune
@@ -25,13 +26,13 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.table import Table
 
-from agentflan_ray import storage
+from agentflan_ray import cluster, storage
 from agentflan_ray.analyse import report
 from agentflan_ray.corpus.build import ToolboxDraw, build
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.store import Corpus
 from agentflan_ray.evaluate.model import score_model
-from agentflan_ray.mixture import proportional_weights
+from agentflan_ray.mixture import Plan, proportional_weights
 from agentflan_ray.sample import CASES
 from agentflan_ray.search.record import Ending, Recorder, write_result
 from agentflan_ray.search.runner import DRIVER_RESOURCES, ProgressTable, max_concurrent, run
@@ -90,11 +91,27 @@ def laptop_sweep() -> SweepRecipe:
     """A search with a real model of 135M parameters on two CPU cores, in less than a quarter of an hour."""
     return SweepRecipe(
         train=replace(laptop(), validate_every=6),
-        budget=12_000,
-        num_trials=5,
-        validation_budget=2_000,
-        choose_items={"tool": 15, **dict.fromkeys(CASES[1:], 5)},
-        judge_items={"tool": 32, **dict.fromkeys(CASES[1:], 12)},
+        budget=10_000,
+        num_trials=4,
+        validation_budget=1_500,
+        choose_items={"tool": 12, **dict.fromkeys(CASES[1:], 4)},
+        judge_items={"tool": 32, **dict.fromkeys(CASES[1:], 10)},
+        confirm_seeds=(1,),
+    )
+
+
+def rehearsal_sweep() -> SweepRecipe:
+    """The whole job with a random model of two layers, to try a cluster or the code: what it learns means nothing."""
+    train = TrainRecipe(
+        model=models.TINY_LLAMA, block_length=2048, blocks_per_step=1, learning_rate=1e-2, validate_every=4
+    )
+    return SweepRecipe(
+        train=train,
+        budget=40_000,
+        num_trials=4,
+        validation_budget=8_000,
+        choose_items=dict.fromkeys(CASES, 2),
+        judge_items=dict.fromkeys(CASES, 2),
         confirm_seeds=(1,),
     )
 
@@ -123,20 +140,65 @@ class Job:
 
 def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job: Job) -> str:
     """Run the whole job, or what is left of it; returns the place of the report."""
-    console = job.console
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.0f} s[/]  {text}", highlight=False)
-
+    say = _Teller(job.console)
     say(f"Run [bold]{job.name}[/] in {job.run_uri}")
+    setup = _prepare(recipe, sources, job, say)
+    study = _local_study(job)
+    searcher = _searcher(recipe, setup, job, study)
+    say(f"Searching: {recipe.num_trials} trials, {searcher.max_concurrent} at a time; the study is {study}")
+    _search(recipe, setup, job, searcher, study)
+    best = _best(searcher)
+    say(f"Best of the search: trial {best.number} with {_values(best)}; training it again with other seeds")
+    confirmed = _confirm(recipe, setup, job, best)
+    _write_best(recipe, job, searcher, best, confirmed)
+    say("Judging the base model and the best one on held-out tools and questions that chose nothing")
+    _judge(recipe, job, "base", models.resolve(recipe.train.model))
+    _judge(recipe, job, "best", storage.join(job.run_uri, "best"))
+    page = _report(job)
+    say(f"Report: [bold]{page}[/]")
+    return page
+
+
+def ablate_negatives(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job: Job) -> str:
+    """Train a finished sweep's best mix without negatives, judge it as the best one was, and report again."""
+    say = _Teller(job.console)
+    if not storage.exists(storage.join(job.run_uri, "best_mixture.json")):
+        raise ValueError(f"The run {job.run_uri} has no best_mixture.json yet; run the sweep to its end first.")
+    setup = _prepare(recipe, sources, job, say)
+    best = storage.read_json(storage.join(job.run_uri, "best_mixture.json"))
+    say(f"Training the mix of trial {best['trial']} without negatives")
+    kept = storage.join(job.run_uri, "no_negatives")
+    parameters = {**best["parameters"], "negative_share": 0.0}
+    name = f"no-negatives-{best['trial']}"
+    _train_again(setup, job, {name: Retraining("ablation", parameters, recipe.confirm_seeds[0], kept)})
+    _judge(recipe, job, "no_negatives", kept)
+    page = _report(job)
+    say(f"Report: [bold]{page}[/]")
+    return page
+
+
+class _Teller:
+    """Says what is done, and after how many seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._began = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._began:6.0f} s[/]  {text}", highlight=False, soft_wrap=True)
+
+
+def _prepare(
+    recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job: Job, say: Callable[[str], None]
+) -> TrialSetup:
+    """Corpora, tokens and validation text, made or found."""
     say("Building the corpora with Ray Data")
     corpus = build(sources, recipe.corpus, storage.join(job.storage, "store"))
-    console.print(records_table(corpus))
+    job.console.print(records_table(corpus))
     model_path = models.resolve(recipe.train.model)
     say(f"Tokenising for {recipe.train.model}")
     tokens = tokenise(corpus, model_path, recipe.train.block_length)
-    console.print(tokens_table(tokens))
+    job.console.print(tokens_table(tokens))
     setup = TrialSetup(
         run_uri=job.run_uri,
         tokens=tokens,
@@ -148,24 +210,9 @@ def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job:
         pad_token_id=load_tokenizer(model_path).pad_token_id,
         evaluation_batch=recipe.evaluation_batch,
     )
-    write_validation_plan(setup, recipe.validation_budget)
     _write_identity(recipe, job, corpus, tokens)
-
-    study = _local_study(job)
-    searcher = _searcher(recipe, setup, job, study)
-    say(f"Searching: {recipe.num_trials} trials, {searcher.max_concurrent} at a time, study in {study}")
-    _search(recipe, setup, job, searcher, study)
-    best = _best(searcher)
-    say(f"Best of the search: trial {best.number} with {_values(best)}; training it again with other seeds")
-    confirmed = _confirm(recipe, setup, job, best)
-    _write_best(recipe, job, searcher, best, confirmed)
-    say("Judging the base model and the best one on held-out tools and questions that chose nothing")
-    for stem, path in (("base", model_path), ("best", storage.join(job.run_uri, "best"))):
-        _judge(recipe, job, stem, path)
-        say(f"  {stem} judged")
-    page = _report(job)
-    say(f"Report: [bold]{page}[/]")
-    return page
+    write_validation_plan(setup, recipe.validation_budget)
+    return setup
 
 
 def records_table(corpus: Corpus) -> Table:
@@ -196,19 +243,29 @@ def tokens_table(tokens: TokenStore) -> Table:
     return table
 
 
+def plan_table(plan: Plan) -> Table:
+    """Asked against realised shares of supervised tokens, and how often each component's text is read."""
+    table = Table(title=f"{plan.num_tokens:,} tokens, {plan.num_supervised:,} supervised", title_justify="left")
+    table.add_column("component")
+    for column in ("asked", "realised", "repeats"):
+        table.add_column(column, justify="right")
+    for name, asked in plan.asked.items():
+        table.add_row(name, f"{asked:.1%}", f"{plan.realised[name]:.1%}", f"{plan.repeats[name]:.2f}")
+    return table
+
+
 def _searcher(recipe: SweepRecipe, setup: TrialSetup, job: Job, study: str) -> StudySearcher:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     proportional = proportional_weights(to_index(setup.tokens.index_table(validation=False)))
     mixes = named_mixes(proportional, negative_share=recipe.paper_negative_share)
     space = recipe.space.including(mixes)
-    worker = {"CPU": job.placement.cpus_per_worker, "GPU": float(job.placement.use_gpu)}
-    needed = {name: amount * job.placement.num_workers for name, amount in worker.items() if amount}
     return StudySearcher(
         space,
         [Objective("score", "max")],
         storage=study,
         study_name=job.name,
         num_trials=recipe.num_trials,
-        max_concurrent=min(recipe.num_trials, max_concurrent(needed)),
+        max_concurrent=min(recipe.num_trials, max_concurrent(_needed(job.placement))),
         sampler=recipe.sampler,
         seed=recipe.seed,
         constraints=[Constraint("over_refusal_rate", at_most=recipe.max_over_refusal)],
@@ -246,66 +303,82 @@ def _ending(known: FrozenTrial) -> Ending:
     return Ending(trial_name(known.number), kind, STATES[known.state], known.user_attrs.get("reason"))
 
 
+@dataclass(frozen=True)
+class Retraining:
+    """A training outside of the search. ``export_to`` keeps its model."""
+
+    kind: str
+    parameters: dict[str, float]
+    seed: int
+    export_to: str | None = None
+
+
 def _confirm(recipe: SweepRecipe, setup: TrialSetup, job: Job, best: FrozenTrial) -> list[dict[str, Any]]:
     """Train the best mix again with other seeds; the first of these models is exported to ``best/``.
 
     It was not chosen for its own score, so its scores are free of the winner's luck.
     """
-    names = {seed: f"confirm-{best.number:04d}-{seed}" for seed in recipe.confirm_seeds}
-    todo = [seed for seed, name in names.items() if not _is_complete(setup, name)]
+    parameters = {key: value for key, value in best.user_attrs["config"].items() if key != TRIAL_NUMBER}
+    exports = {recipe.confirm_seeds[0]: storage.join(job.run_uri, "best")}
+    wanted = {
+        f"confirm-{best.number:04d}-{seed}": Retraining("confirm", parameters, seed, exports.get(seed))
+        for seed in recipe.confirm_seeds
+    }
+    return _train_again(setup, job, wanted)
+
+
+def _train_again(setup: TrialSetup, job: Job, wanted: dict[str, Retraining]) -> list[dict[str, Any]]:
+    """Run the trainings that are not complete yet, and return the results of all, in their order."""
+    todo = [name for name in wanted if not _is_complete(setup, name)]
     if todo:
-        at_once = min(len(todo), max_concurrent({"CPU": job.placement.cpus_per_worker * job.placement.num_workers}))
+        at_once = min(len(todo), max_concurrent(_needed(job.placement)))
         roomy = job.placement
         if not roomy.use_gpu:
             # Fewer trainings at once than in the search leave cores free: the ones that run take them.
             cores = ray.cluster_resources()["CPU"] / at_once / roomy.num_workers
-            roomy = replace(roomy, cpus_per_worker=max(roomy.cpus_per_worker, cores - 0.02))
-        parameters = {key: value for key, value in best.user_attrs["config"].items() if key != TRIAL_NUMBER}
+            roomy = replace(roomy, cpus_per_worker=max(roomy.cpus_per_worker, cores - 2 * cluster.DRIVER_CPU))
         recorder = Recorder(
             job.run_uri,
-            name_of=lambda trial: names[trial.config["seed"]],
-            ending_of=lambda trial: _confirmation_ending(names, trial),
+            name_of=lambda trial: str(trial.config["name"]),
+            ending_of=lambda trial: _ending_apart(wanted[trial.config["name"]].kind, trial),
         )
         tune.Tuner(
             tune.with_resources(
-                partial(
-                    confirm_trial,
-                    setup=replace(setup, placement=roomy),
-                    names=names,
-                    parameters=parameters,
-                    export_to=storage.join(job.run_uri, "best"),
-                ),
-                DRIVER_RESOURCES,
+                partial(retrain, setup=replace(setup, placement=roomy), wanted=wanted), DRIVER_RESOURCES
             ),
-            param_space={"seed": tune.grid_search(todo)},
+            param_space={"name": tune.grid_search(todo)},
             tune_config=tune.TuneConfig(max_concurrent_trials=at_once),
             run_config=tune.RunConfig(
-                name=f"confirm-{datetime.now(UTC):%Y%m%d-%H%M%S}",
+                # A name of its own each time: what is done already is known by its result.json.
+                name=f"again-{datetime.now(UTC):%Y%m%d-%H%M%S}",
                 storage_path=storage.join(job.run_uri, "tune"),
                 callbacks=[recorder],
                 verbose=0,
             ),
         ).fit()
-    results = [storage.read_json(storage.join(setup.folder(name), "result.json")) for name in names.values()]
+    results = [storage.read_json(storage.join(setup.folder(name), "result.json")) for name in wanted]
     if failed := [result for result in results if result["state"] != "complete"]:
-        raise RuntimeError(f"The confirmation {failed[0]['trial']} failed: {failed[0]['error']}. Run the same again.")
+        raise RuntimeError(f"The training {failed[0]['trial']} failed: {failed[0]['error']}. Run the same again.")
     return results
 
 
-def confirm_trial(
-    config: dict[str, Any], setup: TrialSetup, names: dict[int, str], parameters: dict[str, float], export_to: str
-) -> None:
-    """The trial function of a confirmation; the first seed's model is exported."""
-    seed = config["seed"]
-    first = seed == next(iter(names))
-    train_trial(setup, names[seed], parameters, seed, export_to if first else None)
+def retrain(config: dict[str, str], setup: TrialSetup, wanted: dict[str, Retraining]) -> None:
+    """The trial function of a retraining."""
+    chosen = wanted[config["name"]]
+    train_trial(setup, config["name"], chosen.parameters, chosen.seed, chosen.export_to)
 
 
-def _confirmation_ending(names: dict[int, str], trial: Trial) -> Ending:
-    name = names[trial.config["seed"]]
+def _ending_apart(kind: str, trial: Trial) -> Ending:
+    name = str(trial.config["name"])
     if trial.error_file:
-        return Ending(name, "confirm", "failed", Path(trial.error_file).read_text().strip().splitlines()[-1])
-    return Ending(name, "confirm", "complete")
+        return Ending(name, kind, "failed", Path(trial.error_file).read_text().strip().splitlines()[-1])
+    return Ending(name, kind, "complete")
+
+
+def _needed(placement: Placement) -> dict[str, float]:
+    """What all workers of one trial take together."""
+    one = {"CPU": placement.cpus_per_worker, "GPU": float(placement.use_gpu)}
+    return {name: amount * placement.num_workers for name, amount in one.items() if amount}
 
 
 def _is_complete(setup: TrialSetup, name: str) -> bool:

@@ -14,11 +14,12 @@ import shlex
 import sys
 from dataclasses import replace
 
-from agentflan_ray import cluster
+from agentflan_ray import cluster, storage
 from agentflan_ray.cli import add_source_flags, exit_on_user_error, sources_of
 from agentflan_ray.corpus.build import ToolboxDraw
-from agentflan_ray.sweep import Job, SweepRecipe, cluster_sweep, laptop_sweep, sweep
-from agentflan_ray.train.models import SMOLLM2
+from agentflan_ray.sources.files import SourceSpec
+from agentflan_ray.sweep import Job, SweepRecipe, cluster_sweep, laptop_sweep, rehearsal_sweep, sweep
+from agentflan_ray.train.models import SMOLLM2, TINY_LLAMA
 
 
 def parse() -> argparse.Namespace:
@@ -41,20 +42,29 @@ def parse() -> argparse.Namespace:
 
 def recipe_of(args: argparse.Namespace) -> SweepRecipe:
     """The laptop's or a cluster's recipe with what the flags say otherwise."""
-    recipe = laptop_sweep() if args.model == SMOLLM2 else cluster_sweep(args.model)
+    small = {SMOLLM2: laptop_sweep, TINY_LLAMA: rehearsal_sweep}
+    recipe = small[args.model]() if args.model in small else cluster_sweep(args.model)
     given = {name: getattr(args, name) for name in ("num_trials", "budget", "sampler", "seed")}
     return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+
+
+def sources_or_embedded(args: argparse.Namespace) -> list[SourceSpec | ToolboxDraw]:
+    """The sources named, or a draw from the embedded world."""
+    return sources_of(args) or [ToolboxDraw.of_size(2400)]
+
+
+def job_of(args: argparse.Namespace) -> Job:
+    """Join the cluster and find the trials' place in it."""
+    cluster.connect()
+    placement = cluster.placement(args.num_workers, args.cpus_per_worker, args.gpus_per_worker)
+    return Job(args.name, storage.absolute(args.storage), shlex.join(["python", *sys.argv]), placement, args.study)
 
 
 def main() -> None:
     """Run the sweep, or what is left of it."""
     args = parse()
     with exit_on_user_error():
-        cluster.connect()
-        placement = cluster.placement(args.num_workers, args.cpus_per_worker, args.gpus_per_worker)
-        command = shlex.join(["python", *sys.argv])
-        job = Job(args.name, args.storage, command, placement, args.study)
-        sweep(recipe_of(args), sources_of(args) or [ToolboxDraw.of_size(2400)], job)
+        sweep(recipe_of(args), sources_or_embedded(args), job_of(args))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import optuna
 import pandas as pd
 
-KINDS: tuple[str, ...] = ("paper", "proportional", "uniform", "search", "confirm")
+KINDS: tuple[str, ...] = ("paper", "proportional", "uniform", "search", "confirm", "ablation")
 NAMED_MIXES: tuple[str, ...] = ("paper", "proportional", "uniform")
 STATES: tuple[str, ...] = ("complete", "pruned", "failed", "unfinished")
 

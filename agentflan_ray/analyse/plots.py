@@ -44,8 +44,22 @@ MODEL_MARKERS = "osD^vP"
 MODEL_SIGNS = "●■◆▲▼✚"
 """The same shapes as text, for legends."""
 
-KIND_MARKERS: dict[str, str] = {"paper": "D", "proportional": "s", "uniform": "^", "search": "o", "confirm": "X"}
-KIND_SIGNS: dict[str, str] = {"paper": "◆", "proportional": "■", "uniform": "▲", "search": "●", "confirm": "✖"}
+KIND_MARKERS: dict[str, str] = {
+    "paper": "D",
+    "proportional": "s",
+    "uniform": "^",
+    "search": "o",
+    "confirm": "X",
+    "ablation": "P",
+}
+KIND_SIGNS: dict[str, str] = {
+    "paper": "◆",
+    "proportional": "■",
+    "uniform": "▲",
+    "search": "●",
+    "confirm": "✖",
+    "ablation": "✚",
+}
 TIME_HUES: dict[str, str] = {"startup": "orange", "train": "blue", "evaluate": "green", "other": "line"}
 TIME_UNITS: tuple[tuple[str, int], ...] = (("hours", 3600), ("minutes", 60), ("seconds", 1))
 
@@ -224,7 +238,7 @@ def parameter_scores(trials: pd.DataFrame, best: str | None) -> dict[str, str]:
                 score = row["metrics.score"]
                 if bounds is not None:
                     axes.vlines(position, *bounds, color=COLOUR["line"], linewidth=2, zorder=1)
-                hue = "blue" if row["kind"] in ("search", "confirm") else "orange"
+                hue = "blue" if row["kind"] in ("search", "confirm", "ablation") else "orange"
                 complete = row["state"] == "complete"
                 marker = KIND_MARKERS[row["kind"]]
                 face = COLOUR[hue] if complete else COLOUR["paper"]

@@ -16,7 +16,7 @@ from agentflan_ray.analyse.page import Html, document, element, figure, join, le
 EXAMPLES_PER_CASE = 3
 """Taken in file order, not by how they turned out."""
 
-HEADLINE_METRICS: tuple[str, ...] = ("score", "tool_success", "false_call_rate", "missed_call_rate", "hscore")
+HEADLINE_METRICS: tuple[str, ...] = ("score", "tool_score", "false_call_rate", "missed_call_rate", "hscore")
 """The first one that both models have carries the headline; the first four make the cards."""
 
 TRIAL_METRICS: tuple[str, ...] = tuple(name for name in frame.METRICS if name != "score")
@@ -264,8 +264,8 @@ def _trials(run: Run) -> list[Html]:
             tags.append(element("span", "best", class_="tag best"))
         elif row["trial"] in candidates:
             tags.append(element("span", "overlaps best", class_="tag"))
-        if row["kind"] == "confirm":
-            tags.append(element("span", "confirm", class_="tag"))
+        if row["kind"] in ("confirm", "ablation"):
+            tags.append(element("span", row["kind"], class_="tag"))
         rows.append(
             [
                 join([row["trial"], " ", *(join([tag, " "]) for tag in tags)]),
@@ -302,7 +302,7 @@ def _trials(run: Run) -> list[Html]:
 def _ranked(run: Run) -> pd.DataFrame:
     table = run.trials.reindex(columns=[*dict.fromkeys([*run.trials.columns, "metrics.score"])])
     order = table["state"].map(frame.STATES.index)
-    ranked = table.assign(order=order, score=-table["metrics.score"].astype(float))
+    ranked = table.copy().assign(order=order, score=-table["metrics.score"].astype(float))
     return ranked.sort_values(["order", "score", "number"]).drop(columns=["order", "score"])
 
 
@@ -377,7 +377,7 @@ def _choice_sentences(run: Run, best: dict[str, Any]) -> list[str]:
             f"Best is a set: the score intervals of {', '.join(others)} overlap that of {best['trial']}, so this "
             "evaluation does not tell them apart."
         ]
-    rivals = run.trials[(run.trials["state"] == "complete") & (run.trials["kind"] != "confirm")]
+    rivals = run.trials[(run.trials["state"] == "complete") & ~run.trials["kind"].isin(["confirm", "ablation"])]
     score = float(rivals.set_index("trial")["metrics.score"].get(best["trial"], float("nan")))
     higher = rivals[rivals["metrics.score"] > score]["trial"]
     if len(higher):

@@ -20,8 +20,8 @@ from agentflan_ray.analyse import frame, page, plots, report
 
 COMPONENTS = ("reasoning", "retrieval", "understanding", "instruction", "general", "negative")
 CASES = ("tool", "no_tool_request", "irrelevant_tool", "chat")
-BASE = {"score": 0.31, "tool_success": 0.04, "false_call_rate": 0.38, "missed_call_rate": 0.81, "hscore": 0.79}
-BEST = {"score": 0.74, "tool_success": 0.68, "false_call_rate": 0.11, "missed_call_rate": 0.14, "hscore": 0.91}
+BASE = {"score": 0.31, "tool_score": 0.04, "false_call_rate": 0.38, "missed_call_rate": 0.81, "hscore": 0.79}
+BEST = {"score": 0.74, "tool_score": 0.68, "false_call_rate": 0.11, "missed_call_rate": 0.14, "hscore": 0.91}
 KINDS = ("paper", "proportional", "uniform", "search", "search", "search", "confirm")
 STATES = ("complete", "complete", "complete", "complete", "pruned", "failed", "complete")
 
@@ -37,7 +37,7 @@ def estimate(value: float, n: int = 160) -> dict[str, float]:
 
 
 def evaluation(model: str, metrics: dict[str, float], reply: str) -> dict[str, Any]:
-    wanted = {"tool": ("tool_success", "missed_call_rate")}
+    wanted = {"tool": ("tool_score", "missed_call_rate")}
     return {
         "model": model,
         "metrics": {name: estimate(value) for name, value in metrics.items()},
@@ -68,7 +68,7 @@ def write_trial(run: Path, number: int, kind: str, state: str, generator: np.ran
     score = float(generator.uniform(0.45, 0.7))
     metrics = {
         "score": score,
-        "tool_success": score - 0.1,
+        "tool_score": score - 0.1,
         "false_call_rate": float(generator.uniform(0.1, 0.4)),
         "missed_call_rate": float(generator.uniform(0.1, 0.4)),
         "hscore": float(generator.uniform(0.7, 0.9)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 if TYPE_CHECKING:
     from agentflan_ray.corpus.build import ToolboxDraw
@@ -84,10 +85,10 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        Console(stderr=True).print(f"[red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        Console(stderr=True).print(Text.assemble(("Error: ", "red"), str(error)), soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt as interrupt:
-        Console(stderr=True).print(f"Interrupted. {interrupt} Run the same command again to go on.", soft_wrap=True)
+        Console(stderr=True).print(str(interrupt) or "Interrupted; run the same command again to go on.", markup=False)
         sys.exit(130)
 
 

@@ -25,6 +25,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agentflan_ray import cluster, storage
 from agentflan_ray.analyse import report
@@ -141,7 +142,7 @@ class Job:
 def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job: Job) -> str:
     """Run the whole job, or what is left of it; returns the place of the report."""
     say = _Teller(job.console)
-    say(f"Run [bold]{job.name}[/] in {job.run_uri}")
+    say(f"Run {job.name} in {job.run_uri}")
     setup = _prepare(recipe, sources, job, say)
     study = _local_study(job)
     searcher = _searcher(recipe, setup, job, study)
@@ -155,7 +156,7 @@ def sweep(recipe: SweepRecipe, sources: Sequence[SourceSpec | ToolboxDraw], job:
     _judge(recipe, job, "base", models.resolve(recipe.train.model))
     _judge(recipe, job, "best", storage.join(job.run_uri, "best"))
     page = _report(job)
-    say(f"Report: [bold]{page}[/]")
+    say(f"Report: {page}")
     return page
 
 
@@ -173,7 +174,7 @@ def ablate_negatives(recipe: SweepRecipe, sources: Sequence[SourceSpec | Toolbox
     _train_again(setup, job, {name: Retraining("ablation", parameters, recipe.confirm_seeds[0], kept)})
     _judge(recipe, job, "no_negatives", kept)
     page = _report(job)
-    say(f"Report: [bold]{page}[/]")
+    say(f"Report: {page}")
     return page
 
 
@@ -185,7 +186,8 @@ class _Teller:
         self._began = time.monotonic()
 
     def __call__(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._began:6.0f} s[/]  {text}", highlight=False, soft_wrap=True)
+        seconds = f"{time.monotonic() - self._began:6.0f} s  "
+        self._console.print(Text.assemble((seconds, "dim"), text), soft_wrap=True)
 
 
 def _prepare(

@@ -159,6 +159,9 @@ def _masks(supervised: Ints, wanted: npt.NDArray[np.float64], max_repeats: int) 
             last = int(np.searchsorted(running, rest))
             before = running[last - 1] if last else 0
             num = last + int(last < len(running) and running[last] - rest < rest - before)
+            if full == 0:
+                # However small its share, what was asked for is not left out.
+                num = max(num, 1)
             masks[int(full), holders[:num]] |= np.uint8(1 << component)
     return masks
 

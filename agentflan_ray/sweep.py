@@ -91,10 +91,10 @@ class SweepRecipe:
 def laptop_sweep() -> SweepRecipe:
     """A search with a real model of 135M parameters on two CPU cores, in less than a quarter of an hour."""
     return SweepRecipe(
-        train=replace(laptop(), validate_every=6),
+        train=replace(laptop(), validate_every=10),
         budget=10_000,
         num_trials=4,
-        validation_budget=1_500,
+        validation_budget=3_000,
         choose_items={"tool": 12, **dict.fromkeys(CASES[1:], 4)},
         judge_items={"tool": 32, **dict.fromkeys(CASES[1:], 10)},
         confirm_seeds=(1,),

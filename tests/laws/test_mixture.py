@@ -61,6 +61,12 @@ def test_a_fraction_lies_inside_a_larger_one(weights: dict[str, float]) -> None:
         before = parts
 
 
+def test_no_component_that_is_asked_for_is_left_out() -> None:
+    weights = dict.fromkeys(COMPONENTS, 1 / 6)
+    plan = make_plan(INDEX, Mixture(weights, budget=1_500))
+    assert all(plan.realised[name] > 0 for name in COMPONENTS)
+
+
 def test_repeats_are_spread_evenly_and_capped() -> None:
     index = index_of(60)
     weights = proportional_weights(index)

@@ -12,9 +12,9 @@ import ray
 def local_ray() -> Iterator[None]:
     """A Ray of two CPUs, made by this test run and ended with it."""
     with pytest.MonkeyPatch.context() as patch:
-        # Ray 2.60 would ask every client for a token.
+        # The dashboard answers Ray Train's cleaner of placement groups; Ray 2.60 would ask every client for a token.
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=True, log_to_driver=False)
         yield
         ray.shutdown()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,17 +16,12 @@ from agentflan_ray.sources.ingest import INGEST_SCHEMA, ingest, mark_duplicates
 from agentflan_ray.trajectory import Trajectory, validate
 
 # Ray deprecates settings of its own and says so whenever it reads them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning"),
+    pytest.mark.usefixtures("local_ray"),
+]
 
 DATA = Path(os.environ.get("AGENTFLAN_DATA", Path(__file__).parents[2] / "../shared/data"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cluster() -> Iterator[None]:
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def collect(*specs: tuple[str, Path], slice_bytes: int = 2**25) -> pa.Table:

@@ -79,7 +79,7 @@ def test_repeats_are_spread_evenly_and_capped() -> None:
 
 
 def test_a_budget_beyond_the_cap_is_refused_with_the_numbers_or_capped() -> None:
-    index = index_of(60)
+    index = index_of(600)
     scarce = dict.fromkeys(COMPONENTS, 0.02) | {"retrieval": 0.9}
     with pytest.raises(
         ValueError, match=r"budget of 1,000,000 tokens can't be filled: 90.0% retrieval with at most 4 repeats"

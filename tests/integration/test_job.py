@@ -46,12 +46,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
 
 
 def _wait_for_the_job_server(environment: dict[str, str]) -> None:
-    command = [RAY, "job", "list", "--address", "http://127.0.0.1:8299"]
-    for _ in range(60):
+    """The server answers before the agent that runs jobs is there, so an empty job is the sign."""
+    command = [RAY, "job", "submit", "--address", "http://127.0.0.1:8299", "--", "true"]
+    for _ in range(30):
         if subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0:
             return
         time.sleep(1)
-    raise AssertionError("The job server of the test's cluster did not answer within a minute.")
+    raise AssertionError("The job server of the test's cluster ran no job.")
 
 
 def submit(environment: dict[str, str], *flags: str) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,11 @@ import os
 
 import ray
 
+from agentflan_ray.search.runner import DRIVER_RESOURCES
 from agentflan_ray.train.recipe import Placement
 
-DRIVER_CPU = 0.01
-"""A trial's driver only waits; it takes this much of the CPU that its worker would have."""
+DRIVER_CPU = DRIVER_RESOURCES["CPU"]
+"""What a trial's driver takes of the CPU that its worker would have."""
 
 
 def connect() -> None:

@@ -18,8 +18,8 @@ def load_tokenizer(path: str) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     if not tokenizer.chat_template:
         raise ValueError(
-            f"The model {path!r} has no chat template; put a chat_template.jinja into its folder "
-            "(a base model's chat version usually has one to copy)."
+            f"The model {path!r} has no chat template; use its chat variant, or save the model to a directory, put a "
+            "Jinja template there as chat_template.jinja, and give that directory."
         )
     if not tokenizer.is_fast:
         raise ValueError(f"The tokenizer of {path!r} is not a fast one, so token positions are unknown; convert it.")

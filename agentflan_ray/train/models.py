@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentflan_ray.tokens.tokenizer import load_tokenizer as tokenizer_of
 from agentflan_ray.train.recipe import Precision
 
 if TYPE_CHECKING:
@@ -93,16 +94,8 @@ def load_model(name: str, precision: Precision = "fp32") -> PreTrainedModel:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a name. Raises ``ValueError`` where it has no chat template."""
-    from transformers import AutoTokenizer
-
-    place = resolve(name)
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"The model {place!r} has no chat template; use its chat variant, or save the model to a directory, put a "
-            "Jinja template there as chat_template.jinja, and give that directory."
-        )
+    """The tokenizer of a name; ``ValueError`` as :func:`agentflan_ray.tokens.tokenizer.load_tokenizer`."""
+    tokenizer: PreTrainedTokenizerBase = tokenizer_of(resolve(name))
     return tokenizer
 
 

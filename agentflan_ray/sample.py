@@ -17,13 +17,32 @@ Capability = Literal["reasoning", "retrieval", "understanding", "instruction", "
 CAPABILITIES: tuple[str, ...] = get_args(Capability)
 """In the order of the integer tags that ``tokens`` stores."""
 
-Form = Literal["chat", "react", "json"]
+Form = Literal["chat", "cot", "react", "json", "string"]
 FORMS: tuple[str, ...] = get_args(Form)
+CHAT_FORMS: tuple[str, ...] = ("chat", "cot")
+"""Natural language: decomposed, or thought and call in one turn. The others are explicit formats."""
 
-Case = Literal["tool", "no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument", "chat"]
+Case = Literal[
+    "tool",
+    "no_tool_request",
+    "irrelevant_tool",
+    "near_miss",
+    "chat_with_tools",
+    "missing_argument",
+    "tool_error",
+    "chat",
+]
 CASES: tuple[str, ...] = get_args(Case)
-NEGATIVE_CASES: tuple[str, ...] = ("no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument")
-"""Cases whose right reply calls no tool although tools or a wish for one are there (paper, section 3.4)."""
+NEGATIVE_CASES: tuple[str, ...] = (
+    "no_tool_request",
+    "irrelevant_tool",
+    "near_miss",
+    "chat_with_tools",
+    "missing_argument",
+    "tool_error",
+)
+"""Cases that teach what not to do: call although no tool is there, none fits, one only seems to fit, none is needed,
+or an argument is missing (paper, section 3.4, and beyond); and invent a result although the tool failed."""
 
 Component = Literal["reasoning", "retrieval", "understanding", "instruction", "general", "negative"]
 COMPONENTS: tuple[str, ...] = get_args(Component)
@@ -77,8 +96,8 @@ class Sample:
     def component(self, capability: Capability) -> Component:
         """The mixture component that supervised text of this sample counts for.
 
-        Explicit formats (ReAct, JSON) are the instruction-following data of the paper (section 3.2), whatever
-        capability a piece of them carries; the four negative cases are one component; the rest is its capability.
+        Explicit formats (ReAct, JSON, strings) are the instruction-following data of the paper (section 3.2), whatever
+        capability a piece of them carries; the negative cases are one component; the rest is its capability.
         """
         return component_of(self.form, self.case, capability)
 
@@ -114,6 +133,6 @@ def component_of(form: str, case: str, capability: str) -> Component:
     """The mixture component of a supervised piece, from its sample's form and case and its own capability."""
     if case in NEGATIVE_CASES:
         return "negative"
-    if form != "chat":
+    if form not in CHAT_FORMS:
         return "instruction"
     return capability  # type: ignore[return-value]  # the first five components are the capabilities

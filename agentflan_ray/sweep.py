@@ -34,7 +34,6 @@ from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.store import Corpus
 from agentflan_ray.evaluate.model import score_model
 from agentflan_ray.mixture import Plan, proportional_weights
-from agentflan_ray.sample import CASES
 from agentflan_ray.search.record import Ending, Recorder, write_result
 from agentflan_ray.search.runner import DRIVER_RESOURCES, ProgressTable, max_concurrent, run
 from agentflan_ray.search.scheduler import EarlyStopping
@@ -51,6 +50,7 @@ from agentflan_ray.search.trial import (
 from agentflan_ray.sources.files import SourceSpec
 from agentflan_ray.tokens.tokenise import TokenStore, to_index, tokenise
 from agentflan_ray.tokens.tokenizer import load_tokenizer
+from agentflan_ray.toolbox import ITEM_CASES
 from agentflan_ray.train import models
 from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
 
@@ -78,9 +78,9 @@ class SweepRecipe:
     """Early stopping compares trials from this part of the budget on."""
     max_over_refusal: float = 0.5
     """A mix that refuses more of the answerable requests than this can't be the best one."""
-    choose_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CASES, 60))
+    choose_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ITEM_CASES, 60))
     """Held-out items by case that choose between trials."""
-    judge_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CASES, 60))
+    judge_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ITEM_CASES, 60))
     """Held-out items by case, of other groups, that the base model and the best one are judged by."""
     evaluation_batch: int = 32
     """Replies generated at once; part of the identity because near-ties fall differently in other batches."""
@@ -95,8 +95,8 @@ def laptop_sweep() -> SweepRecipe:
         budget=10_000,
         num_trials=4,
         validation_budget=3_000,
-        choose_items={"tool": 12, **dict.fromkeys(CASES[1:], 4)},
-        judge_items={"tool": 32, **dict.fromkeys(CASES[1:], 10)},
+        choose_items={"tool": 12, **dict.fromkeys(ITEM_CASES[1:], 4)},
+        judge_items={"tool": 32, **dict.fromkeys(ITEM_CASES[1:], 10)},
         confirm_seeds=(1,),
     )
 
@@ -111,8 +111,8 @@ def rehearsal_sweep() -> SweepRecipe:
         budget=40_000,
         num_trials=4,
         validation_budget=8_000,
-        choose_items=dict.fromkeys(CASES, 2),
-        judge_items=dict.fromkeys(CASES, 2),
+        choose_items=dict.fromkeys(ITEM_CASES, 2),
+        judge_items=dict.fromkeys(ITEM_CASES, 2),
         confirm_seeds=(1,),
     )
 

@@ -6,8 +6,7 @@ from collections import defaultdict
 from typing import Literal
 
 from agentflan_ray.randomness import stable_hash
-from agentflan_ray.sample import CASES
-from agentflan_ray.toolbox import EvaluationItem, held_out_items
+from agentflan_ray.toolbox import ITEM_CASES, EvaluationItem, held_out_items
 
 Split = Literal["choose", "judge"]
 
@@ -23,8 +22,8 @@ def select_items(split: Split, num_per_case: dict[str, int], seed: int = 0) -> l
 
     Raises ``ValueError`` for an unknown case, or where more items are asked for than there are.
     """
-    if unknown := set(num_per_case) - set(CASES):
-        raise ValueError(f"Unknown case {sorted(unknown)[0]!r}; there are {', '.join(CASES)}.")
+    if unknown := set(num_per_case) - set(ITEM_CASES):
+        raise ValueError(f"Unknown case {sorted(unknown)[0]!r}; there are {', '.join(ITEM_CASES)}.")
     chosen: list[EvaluationItem] = []
     by_case: dict[str, dict[str, list[EvaluationItem]]] = defaultdict(lambda: defaultdict(list))
     for item in held_out_items(_DRAWN, seed):

@@ -23,11 +23,10 @@ from agentflan_ray.evaluate.engine import Conversation, Generator
 from agentflan_ray.evaluate.hallucination import Reading, read
 from agentflan_ray.evaluate.stats import Estimate, bootstrap, mean_with_interval
 from agentflan_ray.forms import observation, parse_react, plain_system, react_system
-from agentflan_ray.sample import CASES
-from agentflan_ray.toolbox import EvaluationItem, World, answer_is_right, execute
+from agentflan_ray.toolbox import ITEM_CASES, EvaluationItem, World, answer_is_right, execute
 from agentflan_ray.trajectory import ToolCall
 
-PLAIN_CASES = tuple(case for case in CASES if case != "tool")
+PLAIN_CASES = tuple(case for case in ITEM_CASES if case != "tool")
 REPLY_TOKENS = 72
 """Room for one reply. Most gold steps of the embedded tasks take 40 to 65 tokens of the default model."""
 
@@ -105,7 +104,7 @@ def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
     """
     cases = {
         case: {name: _as_row(_mean(scored, name, [case])) for name in _names(scored, case)}
-        for case in CASES
+        for case in ITEM_CASES
         if any(s.item.case == case for s in scored)
     }
     metrics = {

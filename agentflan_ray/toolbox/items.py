@@ -6,9 +6,8 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import get_args
 
-from agentflan_ray.sample import CASES, Case
+from agentflan_ray.sample import Case
 from agentflan_ray.toolbox.answers import answer_appears
 from agentflan_ray.toolbox.asking import GAPS, Gap, group_of, play_gap
 from agentflan_ray.toolbox.catalogue import BROAD_DOMAINS, SELF_CONTAINED_DOMAINS, TOOLS, domain_of, irrelevant_tools
@@ -16,6 +15,16 @@ from agentflan_ray.toolbox.chat import TOPICS
 from agentflan_ray.toolbox.scene import Template
 from agentflan_ray.toolbox.tasks import SOURCE, TEMPLATES, play
 from agentflan_ray.trajectory import Tool, ToolCall
+
+ITEM_CASES: tuple[Case, ...] = (
+    "tool",
+    "no_tool_request",
+    "irrelevant_tool",
+    "chat_with_tools",
+    "missing_argument",
+    "chat",
+)
+"""Cases that there are held-out items of."""
 
 REFUSALS = (
     "cannot|can't|can not|could not|couldn't|unable|not able|no way to|not possible|don't have|do not have|have no|"
@@ -57,10 +66,10 @@ def held_out_items(num_per_case: int | dict[str, int], seed: int = 0) -> list[Ev
     Raises:
         ValueError: an unknown case, or more items of a case than there are different queries.
     """
-    wanted = dict.fromkeys(CASES, num_per_case) if isinstance(num_per_case, int) else num_per_case
-    if unknown := sorted(set(wanted) - set(CASES)):
-        raise ValueError(f"The case {unknown[0]!r} is not known; use one of {', '.join(CASES)}.")
-    return [item for case in get_args(Case) if case in wanted for item in _items(case, wanted[case], seed)]
+    wanted = dict.fromkeys(ITEM_CASES, num_per_case) if isinstance(num_per_case, int) else num_per_case
+    if unknown := sorted(set(wanted) - set(ITEM_CASES)):
+        raise ValueError(f"The case {unknown[0]!r} is not known; use one of {', '.join(ITEM_CASES)}.")
+    return [item for case in ITEM_CASES if case in wanted for item in _items(case, wanted[case], seed)]
 
 
 def answer_is_right(item: EvaluationItem, reply: str) -> bool:

@@ -103,7 +103,7 @@ def test_a_smaller_share_lies_inside_a_larger_one() -> None:
 
 
 def test_every_negative_case_counts_as_negative() -> None:
-    assert set(NEGATIVE_CASES) == {"no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument"}
+    assert {"no_tool_request", "irrelevant_tool", "chat_with_tools", "missing_argument"} <= set(NEGATIVE_CASES)
 
 
 def test_the_catalogue_does_not_depend_on_order() -> None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from agentflan_ray.forms import observation, react_parts, react_system
-from agentflan_ray.sample import CASES
 from agentflan_ray.toolbox import (
+    ITEM_CASES,
     TOOLS,
     World,
     answer_is_right,
@@ -181,7 +181,7 @@ def test_an_item_of_every_case_is_interleaved_and_nested() -> None:
     few, more = held_out_items(30, seed=3), held_out_items(60, seed=3)
     assert held_out_items(30, seed=3) == few
     assert held_out_items(30, seed=4) != few
-    for case in CASES:
+    for case in ITEM_CASES:
         short = [item for item in few if item.case == case]
         long = [item for item in more if item.case == case]
         assert long[:30] == short

@@ -5,6 +5,7 @@ Everything that outlives a process is written through here, so that a laptop fol
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
@@ -50,6 +51,12 @@ def join(uri: str | Path, *parts: str) -> str:
     """The place below ``uri``; options after ``?`` of a URI stay at its end."""
     base, mark, options = str(uri).partition("?") if _SCHEME.match(str(uri)) else (str(uri), "", "")
     return "/".join([base.rstrip("/"), *(part.strip("/") for part in parts)]) + mark + options
+
+
+def parent(uri: str | Path) -> str:
+    """The folder that the place lies in."""
+    base, mark, options = str(uri).partition("?") if _SCHEME.match(str(uri)) else (str(uri), "", "")
+    return base.rstrip("/").rpartition("/")[0] + mark + options
 
 
 def exists(uri: str | Path) -> bool:
@@ -124,6 +131,26 @@ def copy_folder(source: str | Path, target: str | Path) -> None:
     to_filesystem, to_path = locate(target)
     to_filesystem.create_dir(to_path, recursive=True)
     fs.copy_files(from_path, to_path, source_filesystem=from_filesystem, destination_filesystem=to_filesystem)
+
+
+def imported_parts(part: str) -> tuple[str, ...]:
+    """A module of this package (``corpus/build.py``) and all modules of it that it imports, directly or not, sorted.
+
+    Names that a package's ``__init__`` passes on are not followed: import from where a name is defined.
+    """
+    package = Path(__file__).parent
+    found: set[str] = set()
+    ahead = [part]
+    while ahead:
+        if (name := ahead.pop()) in found:
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((package / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package.name:
+                inside = "/".join(node.module.split(".")[1:])
+                candidates = [inside, *(f"{inside}/{alias.name}".strip("/") for alias in node.names)]
+                ahead += [f"{each}.py" for each in candidates if each and (package / f"{each}.py").is_file()]
+    return tuple(sorted(found))
 
 
 def code_fingerprint(*parts: str) -> str:

@@ -24,16 +24,16 @@ from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from agentflan_ray import cluster, storage
 from agentflan_ray.analyse import report
-from agentflan_ray.corpus.build import ToolboxDraw, build
+from agentflan_ray.corpus.build import Order, ToolboxDraw, build
+from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.store import Corpus
 from agentflan_ray.evaluate.model import score_model
-from agentflan_ray.mixture import Plan, proportional_weights
+from agentflan_ray.mixture import proportional_weights
 from agentflan_ray.search.record import Ending, Recorder, write_result
 from agentflan_ray.search.runner import DRIVER_RESOURCES, ProgressTable, max_concurrent, run
 from agentflan_ray.search.scheduler import EarlyStopping
@@ -53,6 +53,7 @@ from agentflan_ray.tokens.tokenizer import load_tokenizer
 from agentflan_ray.toolbox import ITEM_CASES
 from agentflan_ray.train import models
 from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
+from agentflan_ray.view.tables import records_table, tokens_table
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -66,6 +67,7 @@ class SweepRecipe:
     """Tokens that a trial trains on at fraction 1."""
     num_trials: int
     corpus: CorpusRecipe = field(default_factory=CorpusRecipe)
+    cleaning: CleanRecipe = field(default_factory=CleanRecipe)
     space: Space = field(default_factory=Space)
     sampler: str = "tpe"
     seed: int = 0
@@ -195,11 +197,12 @@ def _prepare(
 ) -> TrialSetup:
     """Corpora, tokens and validation text, made or found."""
     say("Building the corpora with Ray Data")
-    corpus = build(sources, recipe.corpus, storage.join(job.storage, "store"))
+    order = Order(tuple(sources), recipe.corpus, recipe.cleaning)
+    corpus = build(order, storage.join(job.storage, "store"), job.console)
     job.console.print(records_table(corpus))
     model_path = models.resolve(recipe.train.model)
     say(f"Tokenising for {recipe.train.model}")
-    tokens = tokenise(corpus, model_path, recipe.train.block_length)
+    tokens = tokenise(corpus, model_path, recipe.train.block_length, console=job.console)
     job.console.print(tokens_table(tokens))
     setup = TrialSetup(
         run_uri=job.run_uri,
@@ -215,45 +218,6 @@ def _prepare(
     _write_identity(recipe, job, corpus, tokens)
     write_validation_plan(setup, recipe.validation_budget)
     return setup
-
-
-def records_table(corpus: Corpus) -> Table:
-    """What became of the records of each source."""
-    table = Table(title=f"Records · corpus@{corpus.fingerprint}", title_justify="left")
-    for column in ("source", "status", "reason", "records"):
-        table.add_column(column, justify="right" if column == "records" else "left")
-    for row in corpus.manifest["records"]["by_source"]:
-        table.add_row(row["origin"], row["status"], row["reason"] or "", f"{row['count_all']:,}")
-    for row in corpus.manifest["omitted"]:
-        table.add_row("", f"no {row['case']} sample", row["omitted"], f"{row['count_all']:,}")
-    return table
-
-
-def tokens_table(tokens: TokenStore) -> Table:
-    """Samples and supervised tokens by mixture component and case."""
-    table = Table(title=f"Samples · tokens@{tokens.fingerprint}", title_justify="left")
-    for column in ("component", "form", "case"):
-        table.add_column(column)
-    for column in ("samples", "tokens", "supervised"):
-        table.add_column(column, justify="right")
-    for row in tokens.manifest["table"]:
-        numbers = (row["samples"], row["tokens"], row["supervised_tokens"])
-        table.add_row(row["component"], row["form"], row["case"], *(f"{number:,}" for number in numbers))
-    cut = tokens.manifest["windows_of_long_samples"]
-    lost = tokens.manifest["learnt_turns_longer_than_a_window"]
-    table.caption = f"{cut:,} windows of longer conversations; {lost:,} learnt turns were longer than a window"
-    return table
-
-
-def plan_table(plan: Plan) -> Table:
-    """Asked against realised shares of supervised tokens, and how often each component's text is read."""
-    table = Table(title=f"{plan.num_tokens:,} tokens, {plan.num_supervised:,} supervised", title_justify="left")
-    table.add_column("component")
-    for column in ("asked", "realised", "repeats"):
-        table.add_column(column, justify="right")
-    for name, asked in plan.asked.items():
-        table.add_row(name, f"{asked:.1%}", f"{plan.realised[name]:.1%}", f"{plan.repeats[name]:.2f}")
-    return table
 
 
 def _searcher(recipe: SweepRecipe, setup: TrialSetup, job: Job, study: str) -> StudySearcher:
@@ -473,9 +437,9 @@ def _write_identity(recipe: SweepRecipe, job: Job, corpus: Corpus, tokens: Token
     if storage.exists(uri):
         begun = storage.read_json(uri)["recipe"]
         for key, value in literals.items():
-            if begun[key] != value:
+            if begun.get(key) != value:
                 raise ValueError(
-                    f"The run {job.name!r} was begun with {key}={begun[key]}, but now it is {value}; "
+                    f"The run {job.name!r} was begun with {key}={begun.get(key)}, but now it is {value}; "
                     "give another --name, or go on with what it was begun with."
                 )
     counts = corpus.manifest["records"]

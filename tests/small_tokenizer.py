@@ -1,17 +1,24 @@
-"""A byte-level tokenizer without any download, with the chat templates that models have."""
+"""Small tokenizers without any download, of the two kinds that models have, with every named chat template.
+
+``bytes``: byte-level BPE, as GPT-2, Llama 3, Qwen and SmolLM2 have. ``metaspace``: BPE over characters with a mark for
+the blank, put before the text and after every special token, as the SentencePiece models of Llama 2 and Mistral have.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Literal
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-LLAMA2 = (
+from agentflan_ray.tokens.templates import TEMPLATES, apply_template
+
+Kind = Literal["bytes", "trained_bytes", "metaspace"]
+KINDS: tuple[Kind, ...] = ("bytes", "trained_bytes", "metaspace")
+
+# As Meta published it with Llama-2-chat: it strips texts, repeats <s> and puts blanks round what the assistant says.
+LLAMA2_AS_PUBLISHED = (
     "{% if messages[0]['role'] == 'system' %}{% set rest = messages[1:] %}{% set sys = messages[0]['content'] %}"
     "{% else %}{% set rest = messages %}{% set sys = false %}{% endif %}"
     "{% for m in rest %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -21,40 +28,67 @@ LLAMA2 = (
     "{% if m['role'] == 'user' %}{{ '<s>' + '[INST] ' + text.strip() + ' [/INST]' }}"
     "{% else %}{{ ' ' + m['content'].strip() + ' ' + '</s>' }}{% endif %}{% endfor %}"
 )
-LLAMA3 = (
-    "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}<|eot_id|>"
-    "{% endfor %}"
+# The system text stands in the last user turn, as in Mistral's templates of 2024; a plain mark ends a turn.
+SYSTEM_LAST = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: "
+    "{% if messages[0]['role'] == 'system' and loop.index0 >= messages | length - 2 %}{{ messages[0]['content'] }}\n"
+    "{% endif %}{{ m['content'] }}\n"
+    "{% elif m['role'] == 'assistant' %}REPLY:\n{{ m['content'] }}\n###\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}REPLY:\n{% endif %}"
 )
-AGENT_FLAN = (
-    "{% set names = {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'} %}"
-    "{% for m in messages %}<|{{ names[m['role']] }}|>{{ m['content'] }}<eoa>\n{% endfor %}"
-)
-TEMPLATES = {"chatml": CHATML, "llama2": LLAMA2, "llama3": LLAMA3, "agent_flan": AGENT_FLAN}
-SPECIAL = [
-    "<pad>",
-    "<s>",
-    "</s>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<eoa>",
-]
+OTHER_TEMPLATES = {"llama2_as_published": LLAMA2_AS_PUBLISHED, "system_last": SYSTEM_LAST}
+NAMES = (*TEMPLATES, *OTHER_TEMPLATES)
+
+SPECIAL = ("<pad>", "<s>", "</s>", *dict.fromkeys(token for each in TEMPLATES.values() for token in each.tokens))
+
+_TEXT = (
+    "The assistant looks up the weather in Paris and says: it is raining. Observation: 12 °C. <|Human|>\u0d46\n",
+) * 3
 
 
-def small_tokenizer(template: str = "chatml") -> Any:
-    """256 bytes and the marks of all templates; the template is chosen by name."""
+@functools.cache
+def _backend(kind: Kind) -> str:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(SPECIAL)
+    if kind == "metaspace":
+        characters = {chr(i) for i in range(32, 127)} - {" "}
+        pieces = ["<unk>", "\u2581", *(f"<0x{i:02X}>" for i in range(256)), *sorted(characters)]
+        tokenizer = Tokenizer(
+            models.BPE(
+                vocab={piece: i for i, piece in enumerate([*pieces, "\u2581t", "\u2581th", "th", "an", "\u2581an"])},
+                merges=[("\u2581", "t"), ("\u2581t", "h"), ("t", "h"), ("a", "n"), ("\u2581", "an")],
+                byte_fallback=True,
+                unk_token="<unk>",
+                fuse_unk=True,
+            )
+        )
+        # Llama 2's rules in its tokenizer.json: no pre-tokenizer, blanks are marked by normalising.
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+        tokenizer.decoder = decoders.Sequence(
+            [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        )
+    else:
+        tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(alphabet)}, merges=[]))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        if kind == "trained_bytes":
+            trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+            tokenizer.train_from_iterator(_TEXT, trainer)
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
+    return str(tokenizer.to_str())
+
+
+def small_tokenizer(template: str = "chatml", kind: Kind = "bytes") -> Any:
+    """A tokenizer with the marks of all templates, one of :data:`NAMES` applied."""
+    tokenizer = bare_tokenizer(kind)
+    if template in TEMPLATES:
+        apply_template(tokenizer, template, "small")
+    else:
+        tokenizer.chat_template = OTHER_TEMPLATES[template]
+    return tokenizer
+
+
+def bare_tokenizer(kind: Kind = "bytes") -> Any:
+    """The tokenizer of a base model: without a chat template."""
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        additional_special_tokens=SPECIAL[3:],
-        chat_template=TEMPLATES[template],
+        tokenizer_object=Tokenizer.from_str(_backend(kind)), bos_token="<s>", eos_token="</s>", pad_token="<pad>"
     )

@@ -1,98 +1,41 @@
-"""A trajectory as training text: ordinary chat with elicit statements, or ReAct or JSON steps as they are.
+"""A trajectory as training text: decomposed chat, chain of thought, or steps in an explicit format.
 
 Agent-FLAN section 3.1: each ``Thought / Action / Action Input`` block becomes turns of a conversation in which the
 other side asks for the pieces one at a time, so that what is learnt (thought, tool name, arguments) stands apart
-from the protocol that would carry it. The paper's wording is not published; these statements are our own.
+from the protocol that would carry it. A part of the trajectories gives thought and call in one turn of plain words
+(chain of thought), and a part stays in ReAct form.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import re
+from collections.abc import Iterator, Sequence
 
-from agentflan_ray.forms import (
-    JSON_KEYS,
-    REACT_KEYS,
-    json_parts,
-    json_system,
-    observation,
-    plain_system,
-    react_parts,
-    react_system,
-    thought_of,
+from agentflan_ray.corpus.calls import call_parts, calls_in, read_arguments, write_arguments
+from agentflan_ray.corpus.elicit import (
+    ASK_ANSWER,
+    ASK_ARGUMENTS,
+    ASK_FIRST_THOUGHT,
+    ASK_NEXT_TOOL,
+    ASK_STEP,
+    ASK_THOUGHT,
+    ASK_TOOL,
+    Asker,
 )
+from agentflan_ray.forms import FORMATS, ExplicitForm, json_text, observation, plain_system, thought_of
 from agentflan_ray.randomness import stable_random
 from agentflan_ray.sample import Capability, Form, Part, Sample, Turn
-from agentflan_ray.trajectory import Message, ToolCall, Trajectory
-
-ASK_TOOL = (
-    "Which tool do you want to use?",
-    "What tool fits this step?",
-    "Name the tool for that.",
-    "Which of your tools will help here?",
-    "Which tool comes next?",
-    "What do you want to call?",
-)
-ASK_NEXT_TOOL = ("Which other tool do you want to use now?", "And which tool besides that one?", "What else to call?")
-ASK_ARGUMENTS = (
-    "What arguments does it get?",
-    "With which values?",
-    "Give its arguments, one per line.",
-    "What should be passed to it?",
-    "Which values go in?",
-    "List the arguments for it.",
-)
-ASK_THOUGHT = (
-    "What do you make of it?",
-    "What does that tell you?",
-    "What follows from this?",
-    "How do you go on?",
-    "What now?",
-    "Your thoughts?",
-)
-ASK_ANSWER = (
-    "So what is the answer?",
-    "Please answer the request now.",
-    "What do you tell the user?",
-    "Give your reply to the user.",
-    "Put the answer in words.",
-    "Then tell me the result.",
-)
-RESULT = ("The result: {}", "It returned: {}", "That gave: {}", "Here is what came back: {}", "Result: {}")
-NO_ARGUMENTS = "none"
+from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
 
 FORMAT_KEYWORD = re.compile(
     r"^\s*(Thought|Action|Action Input|Final Answer|Observation|Act|Think|THOUGHT|ACTION)\s*:", re.MULTILINE
 )
 """The protocol words that must never be learnt in chat form (paper, figure 3: format tokens)."""
 
-
-def write_arguments(arguments: str) -> str:
-    """Arguments in plain lines, ``name: value``, each value as JSON so that :func:`read_arguments` is its inverse."""
-    values = json.loads(arguments)
-    if not values:
-        return NO_ARGUMENTS
-    return "\n".join(
-        f"{json.dumps(k, ensure_ascii=False)[1:-1]}: {json.dumps(v, ensure_ascii=False)}" for k, v in values.items()
-    )
-
-
-def read_arguments(text: str) -> dict[str, object]:
-    """Inverse of :func:`write_arguments`. A name that itself holds ``": "`` is read up to the value that parses."""
-    if text == NO_ARGUMENTS:
-        return {}
-    values: dict[str, object] = {}
-    for line in text.split("\n"):
-        for match in re.finditer(": ", line):
-            try:
-                values[json.loads(f'"{line[: match.start()]}"')] = json.loads(line[match.end() :])
-                break
-            except ValueError:
-                continue
-        else:
-            raise ValueError(f"No argument can be read from {line!r}; expected a line such as 'city: \"Paris\"'.")
-    return values
+ELICITED_THOUGHTS, ELICITED_FIRST_THOUGHTS, ELICITED_ANSWERS, ELICITED_STEPS = 0.8, 0.3, 0.6, 0.7
+"""Shares of the places for a statement that get one: a conversation in which each turn is asked for would teach that
+thoughts and answers come only when asked for. Chosen by reading; the paper does not say."""
 
 
 def chat_form(trajectory: Trajectory, seed: int) -> Sample:
@@ -101,50 +44,67 @@ def chat_form(trajectory: Trajectory, seed: int) -> Sample:
     Every supervised word of the trajectory is in it, with its capability. Turns that are not learnt in the
     trajectory stay as context.
     """
-    rng = stable_random(seed, "chat", trajectory.id)
-    system, messages = _split_system(trajectory)
-    turns = [Turn("system", (Part(_with_own(system, plain_system(trajectory.tools)) if trajectory.tools else system),))]
-    if not turns[0].text:
-        turns = []
-    asked = ""
-    has_called = False
-    for message in messages:
-        if message.role != "assistant":
-            asked = _join(asked, _incoming(message, rng))
-            continue
-        said = _pieces(message, has_called, rng)
-        has_called = has_called or bool(message.calls)
-        for elicit, text, capability in said:
-            turns.append(Turn("user", (Part(_join(asked, elicit)),)))
-            turns.append(Turn("assistant", (Part(text, capability if message.loss else None),)))
-            asked = ""
-    return _sample(trajectory, "chat", "chat", turns)
+    asker = Asker(stable_random(seed, "chat", trajectory.id))
+    own, messages = split_system(trajectory)
+    return _sample(trajectory, "chat", [*system_turns(own, trajectory.tools), *chat_turns(messages, asker)])
+
+
+def cot_form(trajectory: Trajectory, seed: int) -> Sample:
+    """The conversation with each step whole in one assistant turn: the thought, then the call in one of many shapes.
+
+    No format is asked for and no protocol word is used (paper, section 3.1; 30 % of the released ToolBench part).
+    """
+    asker = Asker(stable_random(seed, "cot", trajectory.id))
+    own, messages = split_system(trajectory)
+    return _sample(trajectory, "cot", [*system_turns(own, trajectory.tools), *_cot_turns(messages, asker)])
 
 
 def react_form(trajectory: Trajectory) -> Sample:
-    """The trajectory in ReAct form under a system prompt that asks for it."""
-    return _explicit_form(trajectory, "react")
+    """The trajectory in ReAct form under a system prompt that asks for it (the paper keeps 10 %)."""
+    return explicit_form(trajectory, "react")
 
 
-def json_form(trajectory: Trajectory) -> Sample:
-    """The trajectory as JSON steps under a system prompt that asks for them."""
-    return _explicit_form(trajectory, "json")
+def explicit_form(trajectory: Trajectory, form: ExplicitForm) -> Sample:
+    """The trajectory in ReAct, JSON or string steps under a system prompt that asks for them."""
+    written = FORMATS[form]
+    own, messages = split_system(trajectory)
+    ask = written.system(trajectory.tools, written.keys)
+    turns = [Turn("system", (Part(f"{own}\n{ask}" if own else ask),))]
+    turns += explicit_turns(messages, form)
+    return _sample(trajectory, form, turns)
+
+
+def explicit_turns(messages: Sequence[Message], form: ExplicitForm) -> Iterator[Turn]:
+    """The messages after the system's as turns of an explicit format."""
+    written = FORMATS[form]
+    asked: list[str] = []
+    for message in messages:
+        if message.role != "assistant":
+            content = message.content.strip()
+            asked.append(observation(content).rstrip() if message.role == "tool" else content)
+            continue
+        yield Turn("user", (Part(_joined(*asked)),))
+        parts = written.write(message, written.keys)
+        yield Turn("assistant", parts if message.loss else unlearnt(parts))
+        asked = []
 
 
 def calls_of(sample: Sample) -> list[ToolCall]:
-    """The calls of a chat-form sample, read back from its turns: the inverse of the decomposition."""
+    """The learnt calls of a chat or chain-of-thought sample, read back from its turns: the inverse of both forms."""
+    if sample.form == "cot":
+        return [call for turn in sample.turns for call in calls_in(turn.parts)]
     calls: list[ToolCall] = []
     for turn in sample.turns:
         for part in turn.parts:
             if part.capability == "retrieval":
                 calls.append(ToolCall(part.text, "{}"))
             elif part.capability == "understanding":
-                calls[-1] = ToolCall(calls[-1].name, json.dumps(read_arguments(part.text), ensure_ascii=False))
+                calls[-1] = ToolCall(calls[-1].name, json_text(read_arguments(part.text)))
     return calls
 
 
 def format_keyword_in(sample: Sample) -> str | None:
-    """The first protocol word that a chat-form sample would teach, or None.
+    """The first protocol word that a sample in natural language would teach, or None.
 
     Arguments are not searched: one may well be named ``Action``, and a list of values is no protocol.
     """
@@ -162,48 +122,7 @@ def case_of(trajectory: Trajectory) -> str:
     return trajectory.meta.get("case") or ("chat_with_tools" if trajectory.tools else "chat")
 
 
-def _pieces(message: Message, has_called: bool, rng: random.Random) -> list[tuple[str, str, Capability]]:
-    pieces: list[tuple[str, str, Capability]] = []
-    thought = thought_of(message)
-    if thought:
-        pieces.append(("", thought, "reasoning"))
-    for index, call in enumerate(message.calls):
-        pieces.append((rng.choice(ASK_NEXT_TOOL if index else ASK_TOOL), call.name, "retrieval"))
-        pieces.append((rng.choice(ASK_ARGUMENTS), write_arguments(call.arguments), "understanding"))
-    if not message.calls and (content := message.content.strip()):
-        # An answer drawn from results is reasoning; words before any call are ordinary talk.
-        pieces.append((rng.choice(ASK_ANSWER) if thought else "", content, "reasoning" if has_called else "general"))
-    return pieces
-
-
-def _explicit_form(trajectory: Trajectory, form: Form) -> Sample:
-    system, messages = _split_system(trajectory)
-    ask = react_system(trajectory.tools) if form == "react" else json_system(trajectory.tools)
-    turns = [Turn("system", (Part(_with_own(system, ask)),))]
-    asked = ""
-    for message in messages:
-        if message.role != "assistant":
-            asked = _join(asked, observation(message.content) if message.role == "tool" else message.content)
-            continue
-        turns.append(Turn("user", (Part(asked),)))
-        parts = react_parts(message, REACT_KEYS) if form == "react" else json_parts(message, JSON_KEYS)
-        turns.append(Turn("assistant", parts if message.loss else tuple(Part(part.text) for part in parts)))
-        asked = ""
-    return _sample(trajectory, form, form, turns)
-
-
-def _sample(trajectory: Trajectory, kind: str, form: Form, turns: list[Turn]) -> Sample:
-    return Sample(
-        id=f"{trajectory.id}/{kind}",
-        parent=trajectory.id,
-        source=trajectory.source,
-        form=form,
-        case=case_of(trajectory),  # type: ignore[arg-type]  # adapters set cases of sample.CASES
-        turns=tuple(turns),
-    )
-
-
-def _split_system(trajectory: Trajectory) -> tuple[str, tuple[Message, ...]]:
+def split_system(trajectory: Trajectory) -> tuple[str, tuple[Message, ...]]:
     """The trajectory's own system text and the rest. A system text that dictates a protocol is left out: the form
     that the sample is written in brings its own."""
     first = trajectory.messages[0]
@@ -213,16 +132,129 @@ def _split_system(trajectory: Trajectory) -> tuple[str, tuple[Message, ...]]:
     return ("" if trajectory.tools and FORMAT_KEYWORD.search(own) else own), trajectory.messages[1:]
 
 
-def _with_own(own: str, made: str) -> str:
-    return f"{own}\n{made}" if own else made
+def system_turns(own: str, tools: tuple[Tool, ...]) -> list[Turn]:
+    """The system turn of a conversation in natural language; none where there is nothing to say."""
+    text = _joined(own, plain_system(tools) if tools else "")
+    return [Turn("system", (Part(text),))] if text else []
 
 
-def _incoming(message: Message, rng: random.Random) -> str:
-    content = message.content.strip()
-    if message.role != "tool":
-        return content
-    return f"{rng.choice(RESULT).format(content)}\n{rng.choice(ASK_THOUGHT)}"
+def chat_turns(messages: Sequence[Message], asker: Asker) -> Iterator[Turn]:
+    """The messages after the system's as a decomposed conversation."""
+    incoming = _Incoming(asker)
+    has_called = False
+    for message in messages:
+        if message.role != "assistant":
+            incoming.hear(message)
+            continue
+        for elicit, text, capability in _pieces(message, incoming, has_called):
+            yield Turn("user", (Part(_joined(incoming.take(), elicit)),))
+            yield Turn("assistant", (Part(text, capability if message.loss else None),))
+        has_called = has_called or bool(message.calls)
+        incoming.expect(message.calls)
 
 
-def _join(before: str, after: str) -> str:
-    return "\n".join(text for text in (before, after) if text)
+def unlearnt(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The same text as context."""
+    return tuple(Part(part.text) for part in parts)
+
+
+class _Incoming:
+    """What was said since the assistant's last turn; tool results under the name of the tool that gave them."""
+
+    def __init__(self, asker: Asker) -> None:
+        self.asker = asker
+        self.from_tool = False
+        self._texts: list[str] = []
+        self._waiting: list[str] = []
+        self._is_first = True
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the assistant has not spoken yet."""
+        return self._is_first
+
+    def expect(self, calls: Sequence[ToolCall]) -> None:
+        """The next results are those of these calls."""
+        self._waiting = [call.name for call in calls]
+
+    def hear(self, message: Message) -> None:
+        """Take in a turn of the user or a tool."""
+        content = message.content.strip()
+        self.from_tool = message.role == "tool"
+        if self.from_tool:
+            content = self.asker.pass_on(content, self._waiting.pop(0) if self._waiting else "the tool")
+        self._texts.append(content)
+
+    def take(self) -> str:
+        """All that was said; after this, nothing is waiting to be answered."""
+        texts, self._texts, self._is_first = self._texts, [], False
+        return _joined(*texts)
+
+
+def _pieces(message: Message, incoming: _Incoming, has_called: bool) -> list[tuple[str, str, Capability]]:
+    """The pieces of a step: what asks for each, its text and its capability."""
+    asker = incoming.asker
+    pieces: list[tuple[str, str, Capability]] = []
+    thought = thought_of(message)
+    if thought:
+        elicit = ""
+        if incoming.from_tool:
+            elicit = asker.sometimes(ELICITED_THOUGHTS, ASK_THOUGHT)
+        elif incoming.at_start:
+            elicit = asker.sometimes(ELICITED_FIRST_THOUGHTS, ASK_FIRST_THOUGHT)
+        pieces.append((elicit, thought, "reasoning"))
+    for index, call in enumerate(message.calls):
+        pieces.append((asker.ask(ASK_NEXT_TOOL if index else ASK_TOOL), call.name, "retrieval"))
+        pieces.append((asker.ask(ASK_ARGUMENTS, call.name), write_arguments(call.arguments), "understanding"))
+    if not message.calls and (content := message.content.strip()):
+        elicit = ""
+        if thought:
+            elicit = asker.ask(ASK_ANSWER)
+        elif incoming.from_tool:
+            elicit = asker.sometimes(ELICITED_ANSWERS, ASK_ANSWER)
+        # An answer drawn from results is reasoning; words before any call are ordinary talk.
+        pieces.append((elicit, content, "reasoning" if has_called else "general"))
+    return pieces
+
+
+def _cot_turns(messages: Sequence[Message], asker: Asker) -> Iterator[Turn]:
+    incoming = _Incoming(asker)
+    has_called = False
+    for message in messages:
+        if message.role != "assistant":
+            incoming.hear(message)
+            continue
+        elicit = asker.sometimes(ELICITED_STEPS, ASK_STEP) if incoming.from_tool or incoming.at_start else ""
+        yield Turn("user", (Part(_joined(incoming.take(), elicit)),))
+        parts = _cot_parts(message, asker.rng, has_called)
+        yield Turn("assistant", parts if message.loss else unlearnt(parts))
+        has_called = has_called or bool(message.calls)
+        incoming.expect(message.calls)
+
+
+def _cot_parts(message: Message, rng: random.Random, has_called: bool) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    if thought := thought_of(message):
+        parts.append(Part(thought, "reasoning"))
+    for call in message.calls:
+        parts += call_parts(call, rng, at_start=not parts)
+    if not message.calls and (content := message.content.strip()):
+        capability: Capability = "reasoning" if has_called else "general"
+        parts += [Part("\n", capability)] if parts else []
+        parts.append(Part(content, capability))
+    return tuple(parts)
+
+
+def _sample(trajectory: Trajectory, form: Form, turns: list[Turn]) -> Sample:
+    return Sample(
+        id=f"{trajectory.id}/{form}",
+        parent=trajectory.id,
+        source=trajectory.source,
+        form=form,
+        case=case_of(trajectory),  # type: ignore[arg-type]  # adapters set cases of sample.CASES
+        turns=tuple(turns),
+    )
+
+
+def _joined(*texts: str) -> str:
+    return "\n".join(text for text in texts if text)

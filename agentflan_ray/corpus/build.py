@@ -1,38 +1,48 @@
-"""The Ray Data graph that builds a corpus: sources -> records -> samples, a file at every arrow.
+"""Build a corpus on Ray Data: sources -> records -> clean -> samples, a file at every arrow.
 
-Two passes. The first reads every source and writes what became of each record. Between them the driver looks for
-duplicate ids and gathers the tools that negatives may list. The second makes all samples of each kept trajectory.
+Every pass runs over parts in parallel (:mod:`agentflan_ray.corpus.parts`), and every folder is named by what decides
+its content. So a build that was cut off goes on where it was, a build with a new source reads only that one, and one
+with nothing new reads only names and digests. Between passes the driver holds counts, never records.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
-import ray.data
+import pyarrow.compute as pc
+import ray
+from rich.console import Console
 
 from agentflan_ray import storage
-from agentflan_ray.corpus.data_context import quiet_data
-from agentflan_ray.corpus.derive import Omission, derive
-from agentflan_ray.corpus.negatives import catalogue_of
+from agentflan_ray.corpus import steps
+from agentflan_ray.corpus.card import card
+from agentflan_ray.corpus.clean import CONTAMINATED
+from agentflan_ray.corpus.clean.contamination import EvaluationGrams
+from agentflan_ray.corpus.clean.duplicates import find_duplicates
+from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
+from agentflan_ray.corpus.clean.recipe import CleanRecipe
+from agentflan_ray.corpus.parts import Job, Report, run_jobs
 from agentflan_ray.corpus.recipe import CorpusRecipe
-from agentflan_ray.corpus.store import DERIVED_SCHEMA, Corpus, count_by, open_corpus, read_table
-from agentflan_ray.sample import Sample
+from agentflan_ray.corpus.store import REMOVED_SCHEMA, Corpus, count_by, open_corpus, read_table, write_table
+from agentflan_ray.corpus.teacher.recipe import TeacherRecipe
+from agentflan_ray.corpus.teacher.replies import Teacher
+from agentflan_ray.corpus.teacher.rewrite import rewrite
+from agentflan_ray.sample import SAMPLE_SCHEMA
+from agentflan_ray.sources import SOURCES
 from agentflan_ray.sources.files import SourceSpec, plan_slices
-from agentflan_ray.sources.ingest import INGEST_SCHEMA, ingest, mark_duplicates
-from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
-from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Tool, Trajectory, validate
+from agentflan_ray.sources.ingest import plan_groups
 
-MADE_BY = ("corpus", "forms.py", "randomness.py", "sample.py", "sources", "toolbox", "trajectory.py")
-"""The parts of this package whose code decides what the same recipe and sources give."""
+DRAWS_PER_PART = 2000
+"""A draw takes about 2 ms, so that a part is some seconds of work."""
 
-DRAWS = {"tool": draw_trajectory, "chat": draw_chat, "missing_argument": draw_missing_argument}
+READ_CODE = ("sources/ingest.py", "sources/files.py", "sources/base.py", "trajectory.py")
+"""The code that all sources share; each one's own module and what it imports come to it."""
 
 
 @dataclass(frozen=True)
@@ -52,213 +62,347 @@ class ToolboxDraw:
         return cls(tool=num - chat - missing, chat=chat, missing_argument=missing, seed=seed)
 
 
-def build(
-    sources: Sequence[SourceSpec | ToolboxDraw],
-    recipe: CorpusRecipe,
-    out: str,
-) -> Corpus:
-    """Build a corpus below ``out`` and return it; one that is already complete there is returned as it is.
+@dataclass(frozen=True)
+class Order:
+    """What to build: the sources, what is made of them, what is removed, and what they may not share words with."""
 
-    Raises ``ValueError`` where no source is given, a path is missing, or more than ``recipe.max_quarantined`` of
-    the records are bad; then ``records/`` stays on disk to be looked at.
+    sources: tuple[SourceSpec | ToolboxDraw, ...]
+    recipe: CorpusRecipe = field(default_factory=CorpusRecipe)
+    cleaning: CleanRecipe = field(default_factory=CleanRecipe)
+    against: tuple[EvaluationSet, ...] = ()
+    teacher: TeacherRecipe | None = None
+    """Who words the replies of negatives in the place of patterns; None: nobody."""
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("No source is given; name at least one, such as --source toolbox=2000.")
+        for source in self.sources:
+            if isinstance(source, SourceSpec) and source.source not in SOURCES:
+                raise ValueError(
+                    f"There is no source {source.source!r}; known sources are {', '.join(sorted(SOURCES))}."
+                )
+
+
+class Build:
+    """One order in one store, its folders' names worked out: nothing is read but the digests of raw files.
+
+    ``teacher`` answers for ``order.teacher``: where it runs is no part of a corpus's identity.
     """
-    if not sources:
-        raise ValueError("No source is given; name at least one, such as --source toolbox=2000.")
-    identity = {
-        "code": storage.code_fingerprint(*MADE_BY),
-        "recipe": asdict(recipe),
-        "sources": [_identity(source) for source in sources],
-    }
-    fingerprint = storage.fingerprint(identity)
-    uri = storage.join(storage.absolute(out), f"corpus@{fingerprint}")
-    if storage.exists(storage.join(uri, "manifest.json")):
-        return open_corpus(uri)
-    storage.remove_folder(uri)
-    storage.make_folder(uri)
-    corpus = Corpus(uri, {"fingerprint": fingerprint, **identity})
 
-    with quiet_data():
-        _write(_records(sources), corpus.records_uri, ["status"])
-        table = read_table(corpus.records_uri, ["status", "reason", "where", "record", "origin", "id"])
-        num_duplicates = _set_duplicates_aside(corpus, table)
-        counts = _count_records(table, num_duplicates)
-        _stop_if_too_many_are_bad(corpus, counts, recipe)
-        catalogue = _catalogue(corpus)
-        storage.write_json(storage.join(uri, "catalogue.json"), [asdict(tool) for tool in catalogue])
-        _write(_samples(corpus, recipe, catalogue), corpus.samples_uri, [])
-
-    derived = read_table(corpus.samples_uri, ["form", "case", "omitted"])
-    made = derived.filter(pads.field("omitted").is_null())
-    omitted = derived.filter(pads.field("omitted").is_valid())
-    manifest = {
-        **corpus.manifest,
-        "records": counts,
-        "samples": count_by(made, ["form", "case"]),
-        "omitted": count_by(omitted, ["case", "omitted"]),
-    }
-    storage.write_json(storage.join(uri, "manifest.json"), manifest)
-    return open_corpus(uri)
-
-
-def _records(sources: Sequence[SourceSpec | ToolboxDraw]) -> ray.data.Dataset:
-    datasets = [_drawn(source) for source in sources if isinstance(source, ToolboxDraw)]
-    files = [source for source in sources if isinstance(source, SourceSpec)]
-    if files:
-        datasets.append(ingest(files))
-    return datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
-
-
-def _drawn(draw: ToolboxDraw) -> ray.data.Dataset:
-    jobs = [(case, index) for case in DRAWS for index in range(getattr(draw, case))]
-    rows = pa.table({"case": [case for case, _ in jobs], "index": [index for _, index in jobs]})
-    # One block per 500 draws: a draw takes about 2 ms, so that a block is a second's work.
-    dataset = ray.data.from_arrow(rows).repartition(max(1, len(jobs) // 500))
-
-    def draw_batch(batch: pa.Table) -> pa.Table:
-        return pa.Table.from_pylist(
-            [_drawn_row(row["case"], row["index"], draw.seed) for row in batch.to_pylist()], schema=INGEST_SCHEMA
-        )
-
-    return dataset.map_batches(draw_batch, batch_format="pyarrow", batch_size=500)
-
-
-def _drawn_row(case: str, index: int, seed: int) -> dict[str, str | None]:
-    trajectory = DRAWS[case](index, seed, "train")
-    faults = validate(trajectory)
-    assert not faults, f"The toolbox drew a record that breaks a rule: {faults[0].sentence}"
-    where = f"toolbox/{case}:{index}"
-    return {
-        "status": "kept",
-        "reason": None,
-        "sentence": None,
-        "where": where,
-        "record": where,
-        "origin": "toolbox",
-        **trajectory.to_row(),
-        "raw": None,
-    }
-
-
-def _set_duplicates_aside(corpus: Corpus, table: pa.Table) -> int:
-    """Write the second and later records of an id to quarantine; their positions say which to pass over."""
-    kept = table.filter(pads.field("status") == "kept")
-    positions = set(mark_duplicates(kept.select(["id", "where"])))
-    rows = [
-        {
-            **dict.fromkeys(INGEST_SCHEMA.names),
-            **row,
-            "status": "quarantined",
-            "reason": "duplicate_id",
-            "sentence": f"The id {row['id']!r} at {row['where']} was used before; give each record its own.",
+    def __init__(self, order: Order, out: str, teacher: Teacher | None = None) -> None:
+        assert (order.teacher is None) == (teacher is None), "A teacher's recipe and a teacher come together."
+        self.order = order
+        self.teacher = teacher
+        self.store = storage.absolute(out)
+        self.records = [self._place("records", _identity(source)) for source in order.sources]
+        self.cleaning = {
+            "recipe": asdict(order.cleaning),
+            "against": [_evaluation_identity(each) for each in order.against],
+            "code": storage.code_fingerprint(*storage.imported_parts("corpus/clean/__init__.py")),
         }
-        for row in kept.to_pylist()
-        if row["where"] in positions
-    ]
-    if rows:
-        filesystem, path = storage.locate(storage.join(corpus.records_uri, "status=quarantined"))
-        filesystem.create_dir(path, recursive=True)
-        columns = [name for name in INGEST_SCHEMA.names if name != "status"]
-        duplicates = pa.Table.from_pylist(rows, schema=INGEST_SCHEMA).select(columns)
-        pq.write_table(duplicates, f"{path}/duplicates.parquet", filesystem=filesystem)
-    return len(rows)
+        self.deriving = {
+            "recipe": asdict(order.recipe),
+            "code": storage.code_fingerprint(*storage.imported_parts("corpus/derive.py")),
+        }
+        self.identity: dict[str, Any] = {
+            "sources": [_identity(source) for source in order.sources],
+            "cleaning": self.cleaning,
+            "deriving": self.deriving,
+        }
+        if order.teacher is not None:
+            code = storage.code_fingerprint(*storage.imported_parts("corpus/teacher/rewrite.py"))
+            self.identity["teacher_recipe"] = {**asdict(order.teacher), "code": code}
+        self.fingerprint = storage.fingerprint(self.identity)
+        self.uri = storage.join(self.store, f"corpus@{self.fingerprint}")
+        self.grams: EvaluationGrams | None = None
 
+    def find(self) -> Corpus | None:
+        """The corpus, where it is complete already."""
+        return open_corpus(self.uri) if storage.exists(storage.join(self.uri, "manifest.json")) else None
 
-def _count_records(table: pa.Table, num_duplicates: int) -> dict[str, Any]:
-    """Rows by status, reason and source. A duplicate counts as quarantined, no longer as kept."""
-    rows = count_by(table, ["status", "reason", "origin"])
-    totals = {
-        status: sum(r["count_all"] for r in rows if r["status"] == status)
-        for status in ("kept", "dropped", "quarantined")
-    }
-    totals["kept"] -= num_duplicates
-    totals["quarantined"] += num_duplicates
-    reasons: dict[str, dict[str, int]] = {"dropped": {}, "quarantined": {}}
-    for row in rows:
-        if row["status"] in reasons:
-            by_reason = reasons[row["status"]]
-            by_reason[row["reason"]] = by_reason.get(row["reason"], 0) + row["count_all"]
-    if num_duplicates:
-        reasons["quarantined"]["duplicate_id"] = num_duplicates
-    return {**totals, "reasons": reasons, "by_source": rows}
+    def run(self, console: Console) -> Corpus:
+        """Make what is missing, and open the corpus.
 
-
-def _stop_if_too_many_are_bad(corpus: Corpus, counts: dict[str, Any], recipe: CorpusRecipe) -> None:
-    total = counts["kept"] + counts["dropped"] + counts["quarantined"]
-    bad = counts["quarantined"]
-    if total and bad / total > recipe.max_quarantined:
-        reasons = ", ".join(f"{reason} {num}" for reason, num in counts["reasons"]["quarantined"].items())
-        raise ValueError(
-            f"{bad} of {total} records are bad ({bad / total:.1%}; {recipe.max_quarantined:.0%} are allowed): "
-            f"{reasons}. Look at {storage.join(corpus.records_uri, 'status=quarantined')}, mend the data, or allow "
-            "more with --max-quarantined."
-        )
-    if not counts["kept"]:
-        reasons = (
-            ", ".join(f"{reason} {num}" for reason, num in counts["reasons"]["dropped"].items()) or "none was read"
-        )
-        raise ValueError(f"No record is left to build from: {reasons}.")
-
-
-def _catalogue(corpus: Corpus) -> tuple[Tool, ...]:
-    table = read_table(corpus.records_uri, ["tools"], pads.field("status") == "kept")
-    distinct = table.column("tools").unique().to_pylist()
-    return catalogue_of([tuple(Tool(**tool) for tool in json.loads(text)) for text in distinct])
-
-
-def _samples(corpus: Corpus, recipe: CorpusRecipe, catalogue: tuple[Tool, ...]) -> ray.data.Dataset:
-    duplicates_uri = storage.join(corpus.records_uri, "status=quarantined", "duplicates.parquet")
-    passed_over: frozenset[str] = frozenset()
-    if storage.exists(duplicates_uri):
-        filesystem, path = storage.locate(duplicates_uri)
-        passed_over = frozenset(pq.read_table(path, filesystem=filesystem, columns=["where"])["where"].to_pylist())
-    filesystem, path = storage.locate(storage.join(corpus.records_uri, "status=kept"))
-    columns = [*TRAJECTORY_SCHEMA.names, "where"]
-    shared = ray.put(catalogue)
-
-    def derive_batch(batch: pa.Table) -> pa.Table:
-        tools = ray.get(shared)
-        rows = [
-            row
-            for record in batch.to_pylist()
-            if record["where"] not in passed_over
-            for row in _derived_rows(Trajectory.from_row(record), recipe, tools)
+        Raises ``ValueError`` where a path is missing, where no record is left, or where more than
+        ``recipe.max_quarantined`` of the records are bad; then ``set_aside/`` says which.
+        """
+        if (found := self.find()) is not None:
+            return found
+        read = self._read(console)
+        counts = _count(read)
+        self._stop_if_too_many_are_bad(counts)
+        kept = [
+            f"{folder}/kept/{file}.parquet" for folder, reports in read for each in reports for file in each["kept"]
         ]
-        return pa.Table.from_pylist(rows, schema=DERIVED_SCHEMA)
+        self._clean(kept, console)
+        removed = self._removed(kept)
+        counts = _without(counts, removed)
+        if not counts["kept"]:
+            raise ValueError(f"No record is left to build from: {_listed(counts['reasons']['dropped'])}.")
+        samples, reports = self._derive(kept, removed, console)
+        taught = None
+        if self.order.teacher is not None and self.teacher is not None:
+            samples, taught = self._teach(samples, self.order.teacher, self.teacher, console)
+        manifest = {
+            "fingerprint": self.fingerprint,
+            **self.identity,
+            "records": counts,
+            "samples": _sum(reports, "samples", ("form", "case")),
+            "omitted": _sum(reports, "omitted", ("case", "omitted")),
+            "overlaps": self._overlaps(counts),
+            **({} if taught is None else {"teacher": taught}),
+            "parts": {
+                "kept": kept,
+                "set_aside": _files_of(read, "set_aside"),
+                "samples": samples,
+            },
+        }
+        storage.write_bytes(storage.join(self.uri, "README.md"), card(manifest).encode())
+        storage.write_json(storage.join(self.uri, "manifest.json"), manifest)
+        return open_corpus(self.uri)
 
-    return ray.data.read_parquet(path, filesystem=filesystem, columns=columns).map_batches(
-        derive_batch, batch_format="pyarrow", batch_size=512
-    )
+    def _place(self, kind: str, identity: Any) -> str:
+        return f"{kind}@{storage.fingerprint(identity)}"
 
+    def _read(self, console: Console) -> list[tuple[str, list[Report]]]:
+        """Folder by folder the reports of its parts."""
+        read_jobs: list[Job] = []
+        draw_jobs: list[Job] = []
+        # The same source named twice is read once.
+        for folder, source in dict(zip(self.records, self.order.sources, strict=True)).items():
+            uri = storage.join(self.store, folder)
+            if isinstance(source, ToolboxDraw):
+                draw_jobs += _draw_jobs(uri, source)
+            else:
+                for number, group in enumerate(plan_groups([source])):
+                    size = sum(piece.num_bytes for piece in group)
+                    read_jobs.append(Job(uri, f"part-{number:05}", [asdict(piece) for piece in group], size))
+        reports = run_jobs("Reading", read_jobs, steps.read, console) if read_jobs else []
+        reports += run_jobs("Drawing", draw_jobs, steps.draw, console) if draw_jobs else []
+        by_folder: dict[str, list[Report]] = {folder: [] for folder in self.records}
+        for job, report in zip([*read_jobs, *draw_jobs], reports, strict=True):
+            by_folder[job.folder.rpartition("/")[2]].append(report)
+        return list(by_folder.items())
 
-def _derived_rows(t: Trajectory, recipe: CorpusRecipe, tools: tuple[Tool, ...]) -> Iterator[dict[str, str | None]]:
-    for made in derive(t, recipe, tools):
-        if isinstance(made, Sample):
-            yield {**made.to_row(), "omitted": None}
-        else:
-            assert isinstance(made, Omission)
-            yield {
-                "id": f"{made.parent}/{made.kind}",
-                "parent": made.parent,
-                "source": t.source,
-                "form": None,
-                "case": made.kind,
-                "turns": None,
-                "omitted": made.reason,
+    def _clean(self, kept: Sequence[str], console: Console) -> None:
+        grams = None
+        if self.order.against:
+            self.grams = EvaluationGrams.of(self.order.against, self.order.cleaning.ngram)
+            grams = ray.put(self.grams)
+        jobs = []
+        for part in kept:
+            uri, name = self._beside(part, "clean", self.cleaning)
+            task = {
+                "part": part,
+                "part_uri": storage.join(self.store, part),
+                "recipe": self.cleaning["recipe"],
             }
+            jobs.append(Job(uri, name, task))
+        run_jobs("Cleaning", jobs, partial(steps.clean, evaluation=grams), console)
+
+    def _removed(self, kept: Sequence[str]) -> pa.Table:
+        """What cleaning removes, sorted by part and position; made once and then read."""
+        uri = storage.join(self.uri, "removed.parquet")
+        if not storage.exists(uri):
+            places = [storage.join(*self._beside(part, "clean", self.cleaning)) for part in kept]
+            by_rule = read_table([f"{place}.removed.parquet" for place in places])
+            repeats = find_duplicates(
+                [f"{place}.signatures.parquet" for place in places], self.order.cleaning.near_duplicates
+            )
+            tools = steps.merge_tools(storage.read_bytes(f"{place}.tools.json") for place in places)
+            storage.write_json(storage.join(self.uri, "catalogue.json"), [asdict(tool) for tool in tools])
+            removed = pa.concat_tables([by_rule, repeats.select(REMOVED_SCHEMA.names)])
+            write_table(uri, removed.sort_by([("part", "ascending"), ("where", "ascending")]))
+        return read_table([uri])
+
+    def _derive(self, kept: Sequence[str], removed: pa.Table, console: Console) -> tuple[list[str], list[Report]]:
+        """The parts of samples, below the store, and their reports."""
+        catalogue = storage.join(self.uri, "catalogue.json")
+        deriving = {**self.deriving, "catalogue": hashlib.sha256(storage.read_bytes(catalogue)).hexdigest()}
+        wheres: dict[str, list[str]] = {part: [] for part in kept}
+        for part, where in zip(removed["part"].to_pylist(), removed["where"].to_pylist(), strict=True):
+            wheres[part].append(where)
+        by_folder: dict[str, dict[str, list[str]]] = {}
+        for part in kept:
+            by_folder.setdefault(part.split("/")[0], {})[part] = wheres[part]
+        jobs = []
+        for places in by_folder.values():
+            identity = {**deriving, "removed": [sorted(names) for names in places.values()]}
+            for part, names in places.items():
+                uri, name = self._beside(part, "samples", identity)
+                task = {
+                    "part_uri": storage.join(self.store, part),
+                    "recipe": self.deriving["recipe"],
+                    "catalogue": catalogue,
+                    "removed": names,
+                }
+                jobs.append(Job(uri, name, task))
+        reports = run_jobs("Deriving samples", jobs, steps.make_samples, console)
+        return [f"{job.folder.rpartition('/')[2]}/{job.name}.parquet" for job in jobs], reports
+
+    def _teach(
+        self, parts: Sequence[str], recipe: TeacherRecipe, teacher: Teacher, console: Console
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The parts with the teacher's words in them, and the totals of its report.
+
+        The driver holds the samples that a teacher may reword: what can be paid for fits its memory.
+        """
+        uris = [storage.join(self.store, part) for part in parts]
+        taught = pc.field("case").isin(list(recipe.cases)) & pc.field("omitted").is_null()
+        table, report = rewrite(
+            read_table(uris, SAMPLE_SCHEMA.names, taught), recipe, teacher, storage.join(self.store, "teacher"), console
+        )
+        write_table(storage.join(self.uri, "teacher.parquet"), report.rows)
+        turns = dict(zip(table["id"].to_pylist(), table["turns"].to_pylist(), strict=True))
+        by_teacher = set(report.rows.filter(pc.field("written_by") == "teacher")["id"].to_pylist())
+        made = []
+        for part, uri in zip(parts, uris, strict=True):
+            rows = read_table([uri])
+            ids = rows["id"].to_pylist()
+            if by_teacher.isdisjoint(ids):
+                made.append(part)
+                continue
+            new = [turns[i] if i in by_teacher else t for i, t in zip(ids, rows["turns"].to_pylist(), strict=True)]
+            folder, _, file = part.partition("/")
+            reworded = [[i, turns[i]] for i in ids if i in by_teacher]
+            place = self._place("samples", {"samples": folder, "file": file, "reworded": reworded})
+            column = rows.schema.get_field_index("turns")
+            write_table(
+                storage.join(self.store, place, file), rows.set_column(column, "turns", pa.array(new, pa.string()))
+            )
+            made.append(f"{place}/{file}")
+        return made, report.totals()
+
+    def _overlaps(self, counts: dict[str, Any]) -> list[dict[str, Any]]:
+        """What was looked for of each evaluation set, and how many records were removed for its sake."""
+        if self.grams is None:
+            return []
+        removed = counts["reasons"]["dropped"]
+        return [
+            {**asdict(report), "records": removed.get(f"{CONTAMINATED}{report.name}", 0)}
+            for report in self.grams.reports
+        ]
+
+    def _beside(self, part: str, kind: str, identity: Any) -> tuple[str, str]:
+        """Folder and name of what is made of a kept file."""
+        folder, _, file = part.split("/")
+        place = self._place(kind, {"records": folder, **identity})
+        return storage.join(self.store, place), file.removesuffix(".parquet")
+
+    def _stop_if_too_many_are_bad(self, counts: dict[str, Any]) -> None:
+        total = counts["kept"] + counts["dropped"] + counts["quarantined"]
+        bad = counts["quarantined"]
+        if total and bad / total > self.order.recipe.max_quarantined:
+            places = " and ".join(
+                storage.join(self.store, folder, "set_aside") for folder in dict.fromkeys(self.records)
+            )
+            raise ValueError(
+                f"{bad} of {total} records are bad ({bad / total:.1%}; {self.order.recipe.max_quarantined:.0%} are "
+                f"allowed): {_listed(counts['reasons']['quarantined'])}. Look at {places}, mend the data, or allow "
+                "more with --max-quarantined."
+            )
 
 
-def _write(dataset: ray.data.Dataset, uri: str, partition: list[str]) -> None:
-    filesystem, path = storage.locate(uri)
-    dataset.write_parquet(path, filesystem=filesystem, partition_cols=partition or None)
+def build(order: Order, out: str, console: Console | None = None) -> Corpus:
+    """Build a corpus in the store ``out`` and return it; one that is complete there is returned as it is."""
+    return Build(order, out).run(console or Console(quiet=True))
+
+
+def _files_of(read: Sequence[tuple[str, Sequence[Report]]], kind: str) -> list[str]:
+    return [
+        f"{folder}/{kind}/{file}.parquet" for folder, reports in read for report in reports for file in report[kind]
+    ]
+
+
+def _draw_jobs(uri: str, draw: ToolboxDraw) -> Iterator[Job]:
+    number = 0
+    for case in steps.DRAWS:
+        total = getattr(draw, case)
+        for start in range(0, total, DRAWS_PER_PART):
+            stop = min(start + DRAWS_PER_PART, total)
+            yield Job(uri, f"part-{number:05}", {"case": case, "start": start, "stop": stop, "seed": draw.seed})
+            number += 1
+
+
+def _count(read: Sequence[tuple[str, Sequence[Report]]]) -> dict[str, Any]:
+    """Rows by status, reason and source."""
+    by_source: Counter[tuple[str, str, str]] = Counter()
+    examples: dict[str, list[str]] = {}
+    for _, reports in read:
+        for report in reports:
+            for status, reason, origin, number in report["counts"]:
+                by_source[origin, status, reason] += number
+            for reason, sentences in report["examples"].items():
+                examples[reason] = [*examples.get(reason, []), *sentences][: steps.EXAMPLES]
+    return _totals(by_source, examples, sum(report["records"] for _, reports in read for report in reports))
+
+
+def _without(counts: dict[str, Any], removed: pa.Table) -> dict[str, Any]:
+    """The counts after cleaning: what it removed counts as dropped, no longer as kept."""
+    by_source = Counter({(r["origin"], r["status"], r["reason"] or ""): r["count_all"] for r in counts["by_source"]})
+    examples = dict(counts["examples"])
+    for row in count_by(removed, ["origin", "reason"]):
+        by_source[row["origin"], "kept", ""] -= row["count_all"]
+        by_source[row["origin"], "dropped", row["reason"]] += row["count_all"]
+    for reason in removed["reason"].unique().to_pylist():
+        of_reason = removed.filter(pc.equal(removed["reason"], reason))
+        examples[reason] = of_reason["sentence"].slice(0, steps.EXAMPLES).to_pylist()
+    return _totals(by_source, examples, counts["records"])
+
+
+def _totals(by_source: Counter[tuple[str, str, str]], examples: dict[str, list[str]], records: int) -> dict[str, Any]:
+    totals = dict.fromkeys(("kept", "dropped", "quarantined"), 0)
+    reasons: dict[str, Counter[str]] = {"dropped": Counter(), "quarantined": Counter()}
+    for (_, status, reason), number in by_source.items():
+        totals[status] += number
+        if status in reasons:
+            reasons[status][reason] += number
+    rows = [
+        {"origin": origin, "status": status, "reason": reason or None, "count_all": number}
+        for (origin, status, reason), number in sorted(by_source.items(), key=lambda item: (-item[1], item[0]))
+        if number
+    ]
+    return {
+        "records": records,
+        **totals,
+        "reasons": {status: dict(counter.most_common()) for status, counter in reasons.items()},
+        "by_source": rows,
+        "examples": dict(sorted(examples.items())),
+    }
+
+
+def _sum(reports: Sequence[Report], key: str, names: tuple[str, str]) -> list[dict[str, Any]]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for report in reports:
+        for first, second, number in report[key]:
+            counts[first, second] += number
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{names[0]: first, names[1]: second, "count_all": number} for (first, second), number in ordered]
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {number}" for reason, number in reasons.items()) or "none was read"
 
 
 def _identity(source: SourceSpec | ToolboxDraw) -> dict[str, Any]:
     """What a source is: a draw by its literals, files by their names and contents, never by where they lie."""
     if isinstance(source, ToolboxDraw):
-        return {"toolbox": asdict(source)}
-    files = sorted({piece.path for piece in plan_slices([source])})
+        return {"toolbox": asdict(source), "code": storage.code_fingerprint("toolbox", "trajectory.py")}
+    module = SOURCES[source.source].parse.__module__.removeprefix("agentflan_ray.").replace(".", "/")
+    code = storage.code_fingerprint(*sorted({*READ_CODE, *storage.imported_parts(f"{module}.py")}))
+    return {"source": source.source, "files": _files(source), "code": code}
+
+
+def _evaluation_identity(evaluation: EvaluationSet) -> dict[str, Any]:
+    files = _files(SourceSpec(evaluation.name, evaluation.uri))
+    return {**asdict(evaluation), "uri": evaluation.uri.rpartition("/")[2], "files": files}
+
+
+def _files(source: SourceSpec) -> list[list[str]]:
+    """Names and digests of a source's files."""
     filesystem, _ = storage.locate(source.uri)
-    return {"source": source.source, "files": [[path.rsplit("/", 1)[-1], _digest(filesystem, path)] for path in files]}
+    paths = sorted({piece.path for piece in plan_slices([source])})
+    return [[path.rsplit("/", 1)[-1], _digest(filesystem, path)] for path in paths]
 
 
 def _digest(filesystem: Any, path: str) -> str:

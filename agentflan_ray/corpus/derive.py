@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agentflan_ray.corpus import negatives
-from agentflan_ray.corpus.align import case_of, chat_form, format_keyword_in, react_form
+from agentflan_ray.corpus.align import case_of, chat_form, cot_form, format_keyword_in, react_form, split_system
+from agentflan_ray.corpus.failures import tool_error
 from agentflan_ray.corpus.instruct import instruction_pair
+from agentflan_ray.corpus.missing import missing_argument
 from agentflan_ray.corpus.recipe import CorpusRecipe
+from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.forms import FORMATS
 from agentflan_ray.randomness import stable_random, stable_share
 from agentflan_ray.sample import CASES, Form, Part, Sample, Turn
-from agentflan_ray.trajectory import Tool, Trajectory
+from agentflan_ray.trajectory import Trajectory
 
 
 class Omission(NamedTuple):
@@ -22,7 +26,7 @@ class Omission(NamedTuple):
     reason: str
 
 
-def derive(trajectory: Trajectory, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:
+def derive(trajectory: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> list[Sample | Omission]:
     """The samples of a trajectory in a fixed order. ``catalogue`` holds the tools that negatives list."""
     if "aligned" in trajectory.meta:
         return [_as_released(trajectory)]
@@ -54,35 +58,83 @@ def _as_released(t: Trajectory) -> Sample:
     return Sample(f"{t.id}/{t.meta['aligned']}", t.id, t.source, form, "tool", turns)
 
 
-def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:
-    made: list[Sample | Omission] = []
-    chat = chat_form(t, recipe.seed)
-    keyword = format_keyword_in(chat)
-    made.append(chat if keyword is None else Omission(t.id, "chat", "format_keyword_in_text"))
-    if _drawn(recipe, "react", t, recipe.react_share):
-        made.append(react_form(t))
-    if _drawn(recipe, "instruct", t, recipe.instruction_share):
-        made.append(instruction_pair(t, recipe.seed))
-    if _drawn(recipe, "negative", t, recipe.negative_share):
-        made.append(_or_omission(t, "no_tool_request", negatives.no_tool_request(t, recipe.seed)))
-        made.append(_or_omission(t, "irrelevant_tool", negatives.irrelevant_tool(t, catalogue, recipe.seed)))
+def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> list[Sample | Omission]:
+    seed = recipe.seed
+    makers: dict[str, Callable[[], Sample | str]] = {
+        "chat": lambda: _checked(chat_form(t, seed)),
+        "cot": lambda: _checked(cot_form(t, seed)),
+        "react": lambda: _in_react_form(t),
+        "instruct": lambda: instruction_pair(t, seed),
+        "no_tool_request": lambda: negatives.no_tool_request(t, seed),
+        "irrelevant_tool": lambda: negatives.irrelevant_tool(t, catalogue, seed),
+        "near_miss": lambda: negatives.near_miss_tool(t, catalogue, seed),
+        "missing_argument": lambda: _checked(missing_argument(t)),
+        "tool_error": lambda: _checked(tool_error(t, seed)),
+    }
+    kinds = [
+        *_forms(t, recipe),
+        *(kind for kind, share in _shares(recipe).items() if stable_share(seed, kind, t.id) < share),
+    ]
+    return [_or_omission(t, kind, makers[kind]()) for kind in kinds]
+
+
+def _forms(t: Trajectory, recipe: CorpusRecipe) -> list[str]:
+    """The whole forms that the trajectory is told in."""
+    shares = {"chat": recipe.chat_share, "cot": recipe.cot_share, "react": recipe.react_share}
+    if not recipe.one_form:
+        return [form for form, share in shares.items() if stable_share(recipe.seed, form, t.id) < share]
+    drawn, bound = stable_share(recipe.seed, "form", t.id), 0.0
+    for form, share in shares.items():
+        bound += share
+        if drawn < bound:
+            return [form]
+    return [max(shares, key=shares.__getitem__)]  # the shares add up to 1 but for rounding
+
+
+def _shares(recipe: CorpusRecipe) -> dict[str, float]:
+    """The other kinds of sample of a tool trajectory."""
+    return {
+        "instruct": recipe.instruction_share,
+        "no_tool_request": recipe.no_tool_request_share,
+        "irrelevant_tool": recipe.irrelevant_tool_share,
+        "near_miss": recipe.near_miss_share,
+        "missing_argument": recipe.missing_argument_share,
+        "tool_error": recipe.tool_error_share,
+    }
+
+
+def _in_react_form(t: Trajectory) -> Sample | str:
+    written = FORMATS["react"]
+    sample = react_form(t)
+    turns = (turn for turn in sample.turns if turn.role == "assistant")
+    said = (message for message in t.messages if message.role == "assistant")
+    for turn, message in zip(turns, said, strict=True):
+        if message.loss and not written.reads_back(message, written.keys, turn.text):
+            return "does_not_read_back"
+    return sample
+
+
+def _from_talk(t: Trajectory, case: str, recipe: CorpusRecipe, catalogue: Catalogue) -> list[Sample | Omission]:
+    seed = recipe.seed
+    if t.tools:
+        turns = negatives.listed(t, t.tools, stable_random(seed, "talk", t.id))
+    else:
+        own, _ = split_system(t)
+        turns = [*([Turn("system", (Part(own),))] if own else []), *negatives.plain_turns(t)]
+    sample = _checked(Sample(f"{t.id}/{case}", t.id, t.source, "chat", case, tuple(turns)))  # type: ignore[arg-type]
+    made = [_or_omission(t, case, sample)]
+    if case == "chat" and isinstance(sample, Sample):
+        kind = "chat_with_tools"
+        if stable_share(seed, kind, t.id) < recipe.chat_with_tools_share:
+            made.append(_or_omission(t, kind, negatives.chat_with_tools(t, catalogue, seed)))
     return made
 
 
-def _from_talk(t: Trajectory, case: str, recipe: CorpusRecipe, catalogue: Sequence[Tool]) -> list[Sample | Omission]:
-    rng = stable_random(recipe.seed, "talk", t.id)
-    own_system = [Turn("system", (Part(m.content),)) for m in t.messages[:1] if m.role == "system"]
-    turns = negatives.listed(t, t.tools, rng) if t.tools else own_system + negatives.plain_turns(t)
-    sample = Sample(f"{t.id}/{case}", t.id, t.source, "chat", case, tuple(turns))  # type: ignore[arg-type]
-    keyword = format_keyword_in(sample)
-    made: list[Sample | Omission] = [sample if keyword is None else Omission(t.id, case, "format_keyword_in_text")]
-    if case == "chat" and keyword is None and _drawn(recipe, "negative", t, recipe.negative_share):
-        made.append(_or_omission(t, "chat_with_tools", negatives.chat_with_tools(t, catalogue, recipe.seed)))
+def _checked(made: Sample | str) -> Sample | str:
+    """The sample, unless it would teach a protocol word as ordinary language."""
+    if isinstance(made, Sample) and format_keyword_in(made) is not None:
+        return "format_keyword_in_text"
     return made
-
-
-def _drawn(recipe: CorpusRecipe, kind: str, t: Trajectory, share: float) -> bool:
-    return stable_share(recipe.seed, kind, t.id) < share
 
 
 def _or_omission(t: Trajectory, kind: str, made: Sample | str) -> Sample | Omission:

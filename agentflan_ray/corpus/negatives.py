@@ -1,17 +1,21 @@
 """Negatives: the cells of the grid (tools given?) x (does the query need one?) that agent corpora leave empty.
 
-Agent-FLAN section 3.4. From real parts: the queries of tool trajectories with their tools taken away or replaced by
-ones that can't help, and ordinary conversations with tools listed beside them. The reply calls nothing. Half of the
-prompts ask for an explicit format, so that the decision, and not the prompt, is what is learnt.
+Agent-FLAN section 3.4, and beyond. From real parts: the queries of tool trajectories with their tools taken away,
+replaced by ones that can't help or by ones that only seem to, and ordinary conversations with tools listed beside
+them. The reply calls nothing. Half of the prompts that list tools ask for an explicit format, so that the decision,
+and not the prompt, is what is learnt.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Sequence
 
-from agentflan_ray.forms import json_system, plain_system, react_system
+from agentflan_ray.corpus.align import split_system
+from agentflan_ray.corpus.relevance import is_self_contained, near_miss, unhelpful_tools
+from agentflan_ray.corpus.replies import NEAR_MISS, NO_FITTING_TOOL, NO_TOOLS, Deed, refusal, stated
+from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.forms import json_system, plain_system, react_system, string_system
 from agentflan_ray.randomness import stable_hash, stable_random
 from agentflan_ray.sample import Case, Part, Sample, Turn
 from agentflan_ray.trajectory import Tool, Trajectory
@@ -19,85 +23,79 @@ from agentflan_ray.trajectory import Tool, Trajectory
 MAX_QUERY_CHARACTERS = 600
 """A longer first message is an environment's rule book (AgentInstruct), which makes no sense without its tools."""
 
-MAX_SIMILARITY = 0.1
-"""Tools that share more of their words than this (Jaccard) with the needed ones may help, so they are no negatives."""
+ENVIRONMENT_TASKS = frozenset(("alfworld", "babyai", "maze", "mind2web", "sciworld", "textcraft", "webshop", "wordle"))
+"""Tasks whose query is what an environment shows ("In front of you in this room …"): nobody asks that without it."""
 
-_OPENERS = ("Sorry, ", "I'm afraid ", "Unfortunately, ", "", "Thanks for asking, but ", "Regrettably, ")
-_NO_TOOLS = (
-    "I have no tools here, so I can't {deed} for you.",
-    "I can't {deed}: nothing in this chat gives me access to that.",
-    "I have no way to {deed} from here.",
-    "I'm not connected to anything that could {deed}.",
-    "I can't {deed} in this conversation because no tool is available to me.",
-)
-_NO_FITTING_TOOL = (
-    "none of my tools can {deed}.",
-    "the tools listed here do not {deed}.",
-    "I can't {deed} with the tools I was given.",
-    "my tools serve other purposes and can't {deed}.",
-    "nothing among the listed tools would {deed}.",
-)
-_OFFERS = (
-    "",
-    " If you can give me the details, I am glad to help with them.",
-    " You could look it up at the source and tell me what you find.",
-    " Is there anything else I can do for you?",
-    " If such a tool is added, ask me again.",
-    " I would rather say so than guess.",
-)
-_DEEDS = ("do that", "look that up", "carry that out", "find that out", "help with that request", "get at that")
+MAX_STATED_CHARACTERS = 140
+"""A longer description is not quoted in a reply; the tool is then no near miss."""
+
+CATALOGUE_SIZE = 2000
+"""Tools that negatives draw from; more would cost time in each worker and add little to two to five that are listed."""
 
 System = Callable[[tuple[Tool, ...]], str]
-_SYSTEMS: tuple[System, ...] = (plain_system, react_system, plain_system, json_system)
+_SYSTEMS: tuple[System, ...] = (plain_system, react_system, plain_system, json_system, plain_system, string_system)
 
 
 def no_tool_request(trajectory: Trajectory, seed: int) -> Sample | str:
     """The query of a tool trajectory without any tool, and an honest reply; a reason where it can't be made."""
     rng = stable_random(seed, "no_tool_request", trajectory.id)
-    query = _query(trajectory)
-    if query is None:
-        return "query_too_long"
-    reply = _reply(_NO_TOOLS, rng)
+    query = request_of(trajectory)
+    if (reason := _unfit(trajectory, query)) is not None:
+        return reason
+    reply = refusal(NO_TOOLS, Deed.of(called_tools(trajectory)), rng)
     turns = [Turn("user", (Part(query),)), Turn("assistant", (Part(reply, "general"),))]
     if rng.random() < 0.5:
         turns.insert(0, Turn("system", (Part(plain_system(())),)))
-    return _sample(trajectory, "no_tool_request", turns)
+    return make_negative(trajectory, "no_tool_request", turns)
 
 
-def irrelevant_tool(trajectory: Trajectory, catalogue: Sequence[Tool], seed: int) -> Sample | str:
+def irrelevant_tool(trajectory: Trajectory, catalogue: Catalogue, seed: int) -> Sample | str:
     """The query of a tool trajectory with tools that can't help, and an honest reply; a reason where none can't."""
     rng = stable_random(seed, "irrelevant_tool", trajectory.id)
-    query = _query(trajectory)
-    if query is None:
-        return "query_too_long"
-    tools = unhelpful_tools(trajectory.tools, query, catalogue, rng)
+    query = request_of(trajectory)
+    if (reason := _unfit(trajectory, query)) is not None:
+        return reason
+    tools = unhelpful_tools(trajectory.tools, query, catalogue, rng, rng.randint(2, 5))
     if not tools:
         return "no_unhelpful_tools_in_catalogue"
-    reply = _reply(_NO_FITTING_TOOL, rng)
-    return _sample(
-        trajectory,
-        "irrelevant_tool",
-        [
-            Turn("system", (Part(rng.choice(_SYSTEMS)(tools)),)),
-            Turn("user", (Part(query),)),
-            Turn("assistant", (Part(reply, "general"),)),
-        ],
-    )
+    reply = refusal(NO_FITTING_TOOL, Deed.of(called_tools(trajectory)), rng)
+    return make_negative(trajectory, "irrelevant_tool", _asked(tools, query, reply, rng))
 
 
-def chat_with_tools(trajectory: Trajectory, catalogue: Sequence[Tool], seed: int) -> Sample | str:
+def near_miss_tool(trajectory: Trajectory, catalogue: Catalogue, seed: int) -> Sample | str:
+    """The query of a tool trajectory with a tool that only seems to fit, and a reply that says what that one does.
+
+    A reason where the catalogue has none of which that is sure.
+    """
+    rng = stable_random(seed, "near_miss", trajectory.id)
+    query = request_of(trajectory)
+    if (reason := _unfit(trajectory, query)) is not None:
+        return reason
+    called = called_tools(trajectory)
+    nearest = near_miss(called, query, catalogue)
+    if nearest is None or not 0 < len(stated(nearest)) <= MAX_STATED_CHARACTERS:
+        return "no_near_miss_in_catalogue"
+    others = unhelpful_tools((*trajectory.tools, nearest), query, catalogue, rng, rng.randint(0, 3))
+    tools = rng.sample((nearest, *others), 1 + len(others))
+    reply = refusal(NEAR_MISS, Deed.of(called), rng, nearest)
+    return make_negative(trajectory, "near_miss", _asked(tuple(tools), query, reply, rng))
+
+
+def chat_with_tools(trajectory: Trajectory, catalogue: Catalogue, seed: int) -> Sample | str:
     """An ordinary conversation with tools listed and its real replies; a reason where it can't be made."""
     rng = stable_random(seed, "chat_with_tools", trajectory.id)
-    tools = unhelpful_tools((), " ".join(m.content for m in trajectory.messages[:2]), catalogue, rng)
+    said = " ".join(message.content for message in trajectory.messages if message.role == "user")
+    tools = unhelpful_tools((), said, catalogue, rng, rng.randint(2, 5))
     if not tools:
         return "no_unhelpful_tools_in_catalogue"
-    return _sample(trajectory, "chat_with_tools", listed(trajectory, tools, rng))
+    return make_negative(trajectory, "chat_with_tools", listed(trajectory, tools, rng))
 
 
 def listed(trajectory: Trajectory, tools: tuple[Tool, ...], rng: random.Random) -> list[Turn]:
     """A conversation without calls as turns, under a system prompt that lists the tools."""
-    turns = [Turn("system", (Part(rng.choice(_SYSTEMS)(tools)),))]
-    return turns + plain_turns(trajectory)
+    own, _ = split_system(trajectory)
+    prompt = rng.choice(_SYSTEMS)(tools)
+    return [Turn("system", (Part(f"{own}\n{prompt}" if own else prompt),)), *plain_turns(trajectory)]
 
 
 def plain_turns(trajectory: Trajectory) -> list[Turn]:
@@ -112,30 +110,23 @@ def plain_turns(trajectory: Trajectory) -> list[Turn]:
     ]
 
 
-def unhelpful_tools(
-    needed: tuple[Tool, ...], query: str, catalogue: Sequence[Tool], rng: random.Random, num: int | None = None
-) -> tuple[Tool, ...]:
-    """Two to four tools of the catalogue that share almost no words with the needed ones nor names with the query.
-
-    Chance alone would now and then list a tool that does help, and teach the model to refuse it.
-    """
-    wanted = num or rng.randint(2, 4)
-    taken_words = [_words(tool) for tool in needed]
-    said = set(_split(query))
-    chosen: list[Tool] = []
-    for tool in rng.sample(catalogue, min(len(catalogue), 12 * wanted)):
-        words = _words(tool)
-        names = {tool.name for tool in (*needed, *chosen)}
-        if tool.name in names or set(_split(tool.name)) & said:
-            continue
-        if all(_jaccard(words, other) <= MAX_SIMILARITY for other in taken_words):
-            chosen.append(tool)
-        if len(chosen) == wanted:
-            break
-    return tuple(chosen)
+def request_of(trajectory: Trajectory) -> str:
+    """The first thing that the user says."""
+    return next(message.content for message in trajectory.messages if message.role == "user").strip()
 
 
-def catalogue_of(trajectories_tools: Sequence[tuple[Tool, ...]], size: int = 2000) -> tuple[Tool, ...]:
+def called_tools(trajectory: Trajectory) -> tuple[Tool, ...]:
+    """The tools that the trajectory calls, in the order in which they are listed."""
+    names = {call.name for message in trajectory.messages for call in message.calls}
+    return tuple(tool for tool in trajectory.tools if tool.name in names)
+
+
+def make_negative(trajectory: Trajectory, case: Case, turns: Sequence[Turn]) -> Sample:
+    """A sample in natural language that counts as negative."""
+    return Sample(f"{trajectory.id}/{case}", trajectory.id, trajectory.source, "chat", case, tuple(turns))
+
+
+def catalogue_of(trajectories_tools: Sequence[tuple[Tool, ...]], size: int = CATALOGUE_SIZE) -> tuple[Tool, ...]:
     """Distinct tools by name, at most ``size`` of them, chosen by a stable hash and in its order."""
     by_name: dict[str, Tool] = {}
     for tools in trajectories_tools:
@@ -147,53 +138,27 @@ def catalogue_of(trajectories_tools: Sequence[tuple[Tool, ...]], size: int = 200
     return tuple(sorted(by_name.values(), key=lambda tool: stable_hash("catalogue", tool.name))[:size])
 
 
-def _query(trajectory: Trajectory) -> str | None:
-    first = next(message for message in trajectory.messages if message.role == "user")
-    query = first.content.strip()
-    return query if 0 < len(query) <= MAX_QUERY_CHARACTERS else None
+def is_environment(trajectory: Trajectory) -> bool:
+    """Whether the query only makes sense within the environment of its task."""
+    return trajectory.meta.get("task") in ENVIRONMENT_TASKS
 
 
-def _reply(patterns: tuple[str, ...], rng: random.Random) -> str:
-    sentence = rng.choice(_OPENERS) + rng.choice(patterns).format(deed=rng.choice(_DEEDS))
-    return sentence[0].upper() + sentence[1:] + rng.choice(_OFFERS)
+def _unfit(trajectory: Trajectory, query: str) -> str | None:
+    """Why a refusal of this request would be wrong or make no sense."""
+    if is_environment(trajectory):
+        return "environment_task"
+    if not query:
+        return "no_query"
+    if len(query) > MAX_QUERY_CHARACTERS:
+        return "query_too_long"
+    if all(is_self_contained(tool) for tool in called_tools(trajectory)):
+        return "answerable_without_tools"
+    return None
 
 
-def _sample(trajectory: Trajectory, case: Case, turns: list[Turn]) -> Sample:
-    return Sample(f"{trajectory.id}/{case}", trajectory.id, trajectory.source, "chat", case, tuple(turns))
-
-
-def _words(tool: Tool) -> frozenset[str]:
-    return frozenset(_split(f"{tool.name} {tool.description}")) - _STOP_WORDS
-
-
-def _split(text: str) -> list[str]:
-    return re.findall(r"[a-z]{3,}", re.sub(r"([a-z])([A-Z])", r"\1 \2", text).lower())
-
-
-def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    return len(first & second) / max(1, len(first | second))
-
-
-_STOP_WORDS = frozenset(
-    [
-        "the",
-        "and",
-        "for",
-        "get",
-        "with",
-        "from",
-        "that",
-        "this",
-        "one",
-        "all",
-        "are",
-        "its",
-        "into",
-        "was",
-        "per",
-        "has",
-        "can",
-        "you",
-        "your",
+def _asked(tools: tuple[Tool, ...], query: str, reply: str, rng: random.Random) -> list[Turn]:
+    return [
+        Turn("system", (Part(rng.choice(_SYSTEMS)(tools)),)),
+        Turn("user", (Part(query),)),
+        Turn("assistant", (Part(reply, "general"),)),
     ]
-)

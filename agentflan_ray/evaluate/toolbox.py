@@ -102,7 +102,7 @@ def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
     mean over the other cases of the share of right replies. A model that never calls gets at most 0.5, and so does
     one that always calls.
     """
-    cases = {
+    cases: dict[str, Any] = {
         case: {name: _as_row(_mean(scored, name, [case])) for name in _names(scored, case)}
         for case in ITEM_CASES
         if any(s.item.case == case for s in scored)

@@ -66,7 +66,7 @@ class TrialSetup:
         return self._blocks(storage.join(self.folder(name), "plan.parquet"))
 
     def _blocks(self, plan_uri: str) -> OpenBlocks:
-        return OpenBlocks(plan_uri, self.tokens.uri, self.train.block_length, self.pad_token_id)
+        return OpenBlocks(plan_uri, self.tokens.shards_uri, self.train.block_length, self.pad_token_id)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,16 @@ from agentflan_ray.sources import (
     agentflan,
     agentinstruct,
     agenttraj,
+    alpaca,
+    fireact,
+    intercode,
+    knowagent,
     openai_messages,
     sharegpt,
-    text_actions,
+    think_tags,
+    toolalpaca,
     toolbench,
+    toolverifier,
 )
 from agentflan_ray.sources.base import Dropped, MalformedRecord, Parser, Source, Where
 
@@ -22,7 +28,13 @@ SOURCES: dict[str, Source] = {
         agentflan.SOURCE,
         sharegpt.SOURCE,
         openai_messages.SOURCE,
-        text_actions.SOURCE,
+        fireact.SOURCE,
+        intercode.SOURCE,
+        knowagent.SOURCE,
+        think_tags.SOURCE,
+        toolverifier.SOURCE,
+        toolalpaca.SOURCE,
+        alpaca.SOURCE,
     )
 }
 """By the name that users write before ``=`` in ``name=URI``."""

@@ -10,15 +10,14 @@ what the world is and asks for no format: that is the alignment to chat of the p
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agentflan_ray.sources.base import Dropped, Turn, arguments_text, build, parse_json
+from agentflan_ray.sources.base import Dropped, Turn, build, parse_literal, schema_type
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
-
-_FLAGS = re.IGNORECASE | re.MULTILINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,22 @@ class Verb:
     name: str | None
     pattern: str
     description: str = ""
+    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_compiled", re.compile(self.pattern, re.IGNORECASE | re.DOTALL))
+
+    def match(self, action: str) -> dict[str, str] | None:
+        """The values of the named groups where the whole action is this verb's; None where it is not."""
+        found = self._compiled.fullmatch(action)
+        return None if found is None else {name: value.strip() for name, value in found.groupdict().items()}
 
     @property
     def tool(self) -> Tool | None:
         """The tool that this verb calls."""
         if self.name is None:
             return None
-        names = list(re.compile(self.pattern).groupindex)
+        names = list(self._compiled.groupindex)
         properties = {name: {"type": "string"} for name in names}
         return Tool(self.name, self.description, {"type": "object", "properties": properties, "required": names})
 
@@ -61,12 +69,14 @@ class Task:
     problem: str = ""
     observation: str = r"\A[ \t]*observation[ \t]*:[ \t]*"
     noise: str = ""
-    _tools: tuple[Tool, ...] = field(init=False, repr=False)
+    _tools: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
+    _patterns: _Patterns = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Two patterns may lead to one tool; the first one describes it.
         tools = {tool.name: tool for verb in reversed(self.verbs) if (tool := verb.tool) is not None}
         object.__setattr__(self, "_tools", tuple(tools[name] for name in reversed(tools)))
+        object.__setattr__(self, "_patterns", _Patterns.of(self))
 
     def tools(self, instruction: str) -> tuple[Tool, ...]:
         """The tools of this task; ``instruction`` is read only where the task lists them there."""
@@ -75,38 +85,63 @@ class Task:
     def read(self, text: str, loss: bool) -> Message | None:
         """An assistant reply as a message; None where it holds no action that this task knows."""
         text = text.strip()
-        found = re.search(self.action, text, _FLAGS)
+        found = self._patterns.action.search(text)
         if found is None:
             return None
-        thought = re.sub(self.label, "", text[: found.start()], flags=_FLAGS).strip()
+        thought = self._patterns.label.sub("", text[: found.start()]).strip()
         action = text[found.end() :].strip()
         if not self.verbs:
             return _listed_call(action, thought, loss)
         for verb in self.verbs:
-            match = re.fullmatch(verb.pattern, action, re.IGNORECASE | re.DOTALL)
-            if match is None:
+            groups = verb.match(action)
+            if groups is None:
                 continue
-            groups = {name: value.strip() for name, value in match.groupdict().items()}
             if verb.name is None:
                 return _answer(groups.get("answer", ""), thought, loss)
             call = ToolCall(verb.name, json.dumps(groups, ensure_ascii=False))
             return Message("assistant", thought=thought, calls=(call,), loss=loss)
         return None
 
+    def introduces(self, text: str) -> bool:
+        """Whether a user turn introduces a problem; never where the task has no pattern for that."""
+        return self._patterns.problem is not None and self._patterns.problem.search(text) is not None
+
     def problem_of(self, text: str) -> str:
         """A user turn without what introduces it."""
-        if self.problem:
-            ends = [match.end() for match in re.finditer(self.problem, text, _FLAGS)]
+        if self._patterns.problem is not None:
+            ends = [match.end() for match in self._patterns.problem.finditer(text)]
             text = text[ends[-1] :] if ends else text
         return self.without_noise(text)
 
     def observation_of(self, text: str) -> str:
         """A result without what introduces it."""
-        return self.without_noise(re.sub(self.observation, "", text, flags=_FLAGS))
+        return self.without_noise(self._patterns.observation.sub("", text))
 
     def without_noise(self, text: str) -> str:
         """A user turn without talk about the format."""
-        return (re.sub(self.noise, "", text, flags=_FLAGS | re.DOTALL) if self.noise else text).strip()
+        return (text if self._patterns.noise is None else self._patterns.noise.sub("", text)).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class _Patterns:
+    """A task's patterns, compiled: every turn of every record is matched with them."""
+
+    action: re.Pattern[str]
+    label: re.Pattern[str]
+    observation: re.Pattern[str]
+    problem: re.Pattern[str] | None
+    noise: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, task: Task) -> _Patterns:
+        flags = re.IGNORECASE | re.MULTILINE
+        return cls(
+            action=re.compile(task.action, flags),
+            label=re.compile(task.label, flags),
+            observation=re.compile(task.observation, flags),
+            problem=re.compile(task.problem, flags) if task.problem else None,
+            noise=re.compile(task.noise, flags | re.DOTALL) if task.noise else None,
+        )
 
 
 def find_task(tasks: Sequence[Task], instruction: str) -> Task | None:
@@ -145,11 +180,16 @@ _LISTED = re.compile(
     r"(?:\nParameters:\n(?P<parameters>(?:- [^\n]*(?:\n|\Z))*))?",
     re.MULTILINE,
 )
-_PARAMETER = re.compile(r"^- (?P<name>\w+) \(Type: (?P<type>\[[^\]]*\]|\w+)[^)]*\)(?:: ?(?P<description>.*))?$", re.M)
+_PARAMETER = re.compile(
+    r"^- (?P<name>\w+) \(Type: (?P<type>\[[^\]]*\]|\w+)(?:, Enum: \[(?P<enum>[^\]]*)\])?[^)]*\)"
+    r"(?:: ?(?P<description>.*))?$",
+    re.MULTILINE,
+)
 
 
+@functools.lru_cache(maxsize=64)  # an environment has one instruction, in all of its episodes
 def listed_tools(instruction: str) -> tuple[Tool, ...]:
-    """Tools written as ``Name: f(a)`` / ``Description:`` / ``Parameters:`` / ``- a (Type: string): ...``.
+    """Tools written as ``Name: f(a)`` / ``Description:`` / ``Parameters:`` / ``- a (Type: string, Enum: [x, y]): ...``.
 
     ``finish`` is left out: ending is saying the answer, not calling a tool.
     """
@@ -157,26 +197,35 @@ def listed_tools(instruction: str) -> tuple[Tool, ...]:
     for match in _LISTED.finditer(instruction):
         if match["name"] == "finish":
             continue
-        properties = {
-            found["name"]: {"type": re.findall(r"\w+", found["type"])[0], "description": found["description"] or ""}
-            for found in _PARAMETER.finditer(match["parameters"] or "")
-        }
+        properties = {found["name"]: _schema(found) for found in _PARAMETER.finditer(match["parameters"] or "")}
         parameters = {"type": "object", "properties": properties, "required": list(properties)}
         tools.append(Tool(match["name"], match["description"].strip(), parameters))
     return tuple(tools)
 
 
+def _schema(found: re.Match[str]) -> dict[str, object]:
+    schema: dict[str, object] = {"type": schema_type(found["type"])}
+    if found["description"]:
+        schema["description"] = found["description"].strip()
+    if found["enum"]:
+        schema["enum"] = [value.strip() for value in found["enum"].split(",")]
+    return schema
+
+
+_LISTED_CALL = re.compile(r"(?P<name>\w+) with Action Input:\s*(?P<arguments>\{.*\})", re.DOTALL)
+
+
 def _listed_call(action: str, thought: str, loss: bool) -> Message | None:
-    match = re.fullmatch(r"(?P<name>\w+) with Action Input:\s*(?P<arguments>\{.*\})", action, re.DOTALL)
-    if match is None:
+    match = _LISTED_CALL.fullmatch(action)
+    arguments = parse_literal(match["arguments"]) if match is not None else None
+    if match is None or not isinstance(arguments, dict):
         return None
-    arguments = arguments_text(match["arguments"])
     if match["name"] != "finish":
-        return Message("assistant", thought=thought, calls=(ToolCall(match["name"], arguments),), loss=loss)
-    finish = parse_json(arguments)
-    if not isinstance(finish, dict) or "answer" not in finish:
+        call = ToolCall(match["name"], json.dumps(arguments, ensure_ascii=False))
+        return Message("assistant", thought=thought, calls=(call,), loss=loss)
+    if "answer" not in arguments:
         return None
-    answer = finish["answer"]
+    answer = arguments["answer"]
     return _answer(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False), thought, loss)
 
 

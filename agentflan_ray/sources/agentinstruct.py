@@ -215,10 +215,9 @@ def episode_start(turns: Sequence[Turn], task: Task) -> int:
         users = [index for index in range(learnt[0]) if turns[index].role == "user"] if learnt else []
         return users[-1] if users else len(turns)
     users = [index for index, turn in enumerate(turns) if turn.role == "user"]
-    if task.problem:
-        introduced = [index for index in users if re.search(task.problem, turns[index].text, re.I | re.M)]
-        if introduced:
-            return introduced[-1]
+    introduced = [index for index in users if task.introduces(turns[index].text)]
+    if introduced:
+        return introduced[-1]
     acknowledged = len(turns) > 1 and _ACKNOWLEDGEMENT.fullmatch(turns[1].text) is not None
     return next((index for index in users if index >= (2 if acknowledged else 0)), len(turns))
 

@@ -2,23 +2,27 @@
 
 A parser is a pure function ``parse(row, where)`` that yields a :class:`~agentflan_ray.trajectory.Trajectory` for each
 conversation in the record, or a :class:`Dropped` where the format's own published rules filter it out, and raises
-:class:`MalformedRecord` where the record is not what the format promises. Any other exception is a bug.
+:class:`MalformedRecord` where the record is not what the format promises. Where a record holds several conversations
+and one of them is malformed, it yields the :class:`MalformedRecord` and goes on. Any other exception is a bug.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from agentflan_ray.randomness import stable_hash
 from agentflan_ray.trajectory import Message, Role, Tool, ToolCall, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Position of a record: the file, and its line (JSON lines) or its place in the file, counted from 1."""
+    """Position of a record: the file, and its line (JSON lines, CSV) or its place in the file, counted from 1."""
 
     file: str
     row: int
@@ -29,7 +33,7 @@ class Where:
     @property
     def stem(self) -> str:
         """The file's name without folders and suffixes."""
-        return re.sub(r"(\.jsonl?|\.parquet)?(\.gz)?$", "", self.file.rsplit("/", 1)[-1])
+        return re.sub(r"(\.jsonl?|\.csv|\.parquet)?(\.gz|\.zst)?$", "", self.file.rsplit("/", 1)[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class MalformedRecord(Exception):
         self.sentence = sentence
 
 
-Parser = Callable[[dict[str, Any], Where], Iterator[Trajectory | Dropped]]
+Parser = Callable[[dict[str, Any], Where], Iterator[Trajectory | Dropped | MalformedRecord]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,15 @@ def as_text(value: Any, name: str) -> str:
     return value
 
 
+def text_at(item: dict[str, Any], key: str, place: str) -> str:
+    """The text under ``key`` of the object that stands at ``place``, "" for none; raises as :func:`as_text` does.
+
+    The name for the error is put together only where there is one: messages are read by the million.
+    """
+    value = item.get(key)
+    return value if isinstance(value, str) else as_text(value, f"{place}.{key}")
+
+
 def as_objects(value: Any, name: str) -> list[dict[str, Any]]:
     """``value`` if it is a list of objects; raises :class:`MalformedRecord` otherwise."""
     if not isinstance(value, list):
@@ -101,35 +114,34 @@ def as_object(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def as_loss(value: Any, name: str) -> bool | None:
-    """A loss flag: true, false or null."""
+def loss_at(item: dict[str, Any], place: str) -> bool | None:
+    """The loss flag of the turn that stands at ``place``: true, false or null."""
+    value = item.get("loss")
     if value is not None and not isinstance(value, bool):
-        raise MalformedRecord("loss_not_boolean", f"{name} must be true, false or null, but is {value!r:.40}.")
+        raise MalformedRecord("loss_not_boolean", f"{place}.loss must be true, false or null, but is {value!r:.40}.")
     return value
 
 
 def record_id(row: dict[str, Any], where: Where, key: str = "id") -> str:
-    """The record's own id, else ``<file stem>-<row number>``."""
+    """The record's own id, else ``<file stem>-<hash of the record>``.
+
+    Files without ids often share a name (``train.json``), so a row number would make one id of two records, and it
+    would move with every line that is put before it. Copies of a record in one file get the same id.
+    """
     value = row.get(key)
     if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise MalformedRecord("id_not_text", f"{key!r} must be text or a number, but is {_kind(value)}.")
     text = "" if value is None else str(value).strip()
-    return text or f"{where.stem}-{where.row}"
+    return text or f"{where.stem}-{stable_hash(json.dumps(row, sort_keys=True, default=str)):016x}"
 
 
 def read_turns(row: dict[str, Any], key: str) -> list[Turn]:
     """The conversation under ``key`` in either published style: ``from``/``value`` or ``role``/``content``."""
     turns = []
     for index, item in enumerate(as_objects(row.get(key), repr(key))):
-        name = f"{key}[{index}]"
+        place = f"{key}[{index}]"
         role_key, text_key = ("from", "value") if "from" in item else ("role", "content")
-        turns.append(
-            Turn(
-                role=as_text(item.get(role_key), f"{name}.{role_key}"),
-                text=as_text(item.get(text_key), f"{name}.{text_key}"),
-                loss=as_loss(item.get("loss"), f"{name}.loss"),
-            )
-        )
+        turns.append(Turn(text_at(item, role_key, place), text_at(item, text_key, place), loss_at(item, place)))
     return turns
 
 
@@ -157,8 +169,8 @@ def read_tool(value: Any, name: str) -> Tool:
     if not isinstance(required, list) or not all(isinstance(item, str) for item in required):
         raise MalformedRecord("tool_not_readable", f"{name}.parameters.required must be a list of names.")
     return Tool(
-        name=as_text(spec.get("name"), f"{name}.name").strip(),
-        description=as_text(spec.get("description"), f"{name}.description").strip(),
+        name=text_at(spec, "name", name).strip(),
+        description=text_at(spec, "description", name).strip(),
         parameters={**parameters, "type": "object", "properties": properties, "required": required},
     )
 
@@ -179,21 +191,55 @@ def read_tools(value: Any, name: str) -> tuple[Tool, ...]:
 def read_call(value: Any, name: str) -> ToolCall:
     """A call from ``{name, arguments}``; arguments may be an object or its JSON text."""
     call = as_object(value, name)
-    return ToolCall(
-        as_text(call.get("name"), f"{name}.name").strip(), arguments_text(call.get("arguments", call.get("parameters")))
-    )
+    return ToolCall(text_at(call, "name", name).strip(), arguments_text(call.get("arguments", call.get("parameters"))))
 
 
 def arguments_text(value: Any) -> str:
-    """Arguments as JSON text, spaced in one way. Text that is not a JSON object is left for the validator to judge."""
+    """Arguments as JSON text, spaced in one way; a Python literal of a dict is read too.
+
+    Text that is neither is left for the validator to judge.
+    """
     if value is None or value == "":
         return "{}"
     if isinstance(value, str):
-        parsed = parse_json(value)
+        parsed = parse_literal(value)
         if not isinstance(parsed, dict):
             return value.strip()
         value = parsed
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+_REACT_STEP = re.compile(r"^[ \t]*(?:Action|Final Answer)[ \t]*:", re.MULTILINE)
+_REACT_THOUGHT = re.compile(r"^[ \t]*Thought[ \t]*:[ \t]*", re.MULTILINE)
+
+
+def react_thought(text: str) -> str:
+    """All that a ReAct reply says before it acts or answers, without the label, however often the label stands there.
+
+    :func:`~agentflan_ray.forms.parse_react` takes the first labelled line, which is right for scoring a reply but loses
+    words of one that is to be learnt.
+    """
+    return _REACT_THOUGHT.sub("", _REACT_STEP.split(text, maxsplit=1)[0]).strip()
+
+
+_TYPES = {
+    "string": "str string text date datetime url",
+    "integer": "int integer long",
+    "number": "float number double",
+    "boolean": "bool boolean",
+    "array": "list array tuple set",
+    "object": "dict object",
+}
+_TYPE_OF_WORD = {word: kind for kind, words in _TYPES.items() for word in words.split()}
+
+
+def schema_type(text: str) -> str:
+    """The JSON schema type that a type in another notation means: ``List[int]`` is ``array``; ``any`` if unknown.
+
+    Read by its first word, so that what follows (``str, optional``, ``Array[string]``) does not matter.
+    """
+    found = re.search(r"[A-Za-z]+", text)
+    return _TYPE_OF_WORD.get(found[0].lower(), "any") if found else "any"
 
 
 def parse_json(text: str) -> Any:
@@ -201,6 +247,22 @@ def parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        return None
+
+
+def parse_literal(text: str) -> Any:
+    """The value of ``text`` as JSON, else as a Python literal of what JSON knows; None where it is neither.
+
+    Releases made by printing Python objects have ``'`` for ``"`` and ``True`` for ``true``.
+    """
+    value = parse_json(text)
+    if value is not None:
+        return value
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of texts such as "\d"
+            return json.loads(json.dumps(ast.literal_eval(text.strip())))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return None
 
 
@@ -214,7 +276,8 @@ def build(
     """A trajectory from messages in order.
 
     Neighbours of one role are merged where the meaning allows it. User and tool turns after the last assistant turn
-    are cut: nothing in them can be learnt. ``meta`` gets the ``case`` and the number of turns cut.
+    are cut: nothing in them can be learnt. ``meta`` gets the ``case`` and the number of turns cut. A tool that is
+    listed twice in the same words is listed once.
     """
     merged = _merge(messages)
     end = len(merged)
@@ -223,7 +286,17 @@ def build(
     cut = {"trailing_turns_cut": str(len(merged) - end)} if end and end < len(merged) else {}
     kept = tuple(merged[:end]) if end else tuple(merged)
     case = "tool" if any(message.calls for message in kept) else "chat_with_tools" if tools else "chat"
-    return Trajectory(identity, source, tuple(tools), kept, {"case": case, **cut, **(meta or {})})
+    return Trajectory(identity, source, _without_copies(tools), kept, {"case": case, **cut, **(meta or {})})
+
+
+def _without_copies(tools: Sequence[Tool]) -> tuple[Tool, ...]:
+    first: dict[str, Tool] = {}
+    kept = []
+    for tool in tools:
+        if first.get(tool.name) != tool:
+            kept.append(tool)
+            first.setdefault(tool.name, tool)
+    return tuple(kept)
 
 
 def _merge(messages: Iterable[Message]) -> list[Message]:

@@ -1,13 +1,14 @@
 """Files and the rows in them: a path, folder, glob or URI becomes slices that are read apart, in parallel.
 
 Plain JSON lines are cut into byte ranges; a range owns the lines that begin in it, so no line is cut or read twice.
-Parquet is cut by row group. JSON and compressed files are streamed whole. What cannot be read becomes a
+Parquet is cut by row group. JSON, CSV and compressed files are streamed whole. What cannot be read becomes a
 :class:`BadRow` with reason and position, and reading goes on where it can.
 """
 
 from __future__ import annotations
 
 import codecs
+import csv
 import fnmatch
 import gzip
 import json
@@ -26,7 +27,9 @@ from pyarrow import fs
 from agentflan_ray.sources.base import Where
 from agentflan_ray.storage import locate
 
-SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
+_COMPRESSIONS = ("", ".gz", ".zst")
+_LINES, _JSON, _CSV = (tuple(kind + end for end in _COMPRESSIONS) for kind in (".jsonl", ".json", ".csv"))
+SUFFIXES = (*_JSON, *_LINES, *_CSV, ".parquet")
 SLICE_BYTES = 32 * 2**20
 MAX_RECORD_BYTES = 128 * 2**20
 """A longer line is no record but a file without line ends; it is skipped and quarantined."""
@@ -145,8 +148,8 @@ def read_slice(piece: Slice) -> Iterator[Row]:
         return
     with filesystem.open_input_file(piece.path) as file:
         file.seek(max(piece.start - 1, 0))
-        stream: _Bytes = _GzipBytes(file) if piece.path.endswith(".gz") else _PlainBytes(file)
-        yield from (_read_lines if piece.path.endswith((".jsonl", ".jsonl.gz")) else _read_json)(stream, piece)
+        read = _read_lines if piece.path.endswith(_LINES) else _read_csv if piece.path.endswith(_CSV) else _read_json
+        yield from read(_bytes(file, piece.path), piece)
 
 
 def _files(filesystem: fs.FileSystem, path: str, uri: str) -> list[fs.FileInfo]:
@@ -276,6 +279,32 @@ class _GzipBytes:
         return b""
 
 
+class _ZstdBytes:
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file = pa.CompressedInputStream(file, "zstd")
+        self.fault: BadRow | None = None
+
+    def read(self, size: int) -> bytes:
+        if self.fault is not None:
+            return b""
+        try:
+            return bytes(self._file.read(size))
+        except OSError as error:
+            if "Truncated" in str(error):
+                self.fault = BadRow("truncated_zst", "The zstd data ends before its end mark.")
+            elif "ZSTD" in str(error):
+                self.fault = BadRow("corrupt_zst", f"The zstd data is damaged: {error}.")
+            else:
+                raise  # a disk or network that failed, not a damaged file
+        return b""
+
+
+def _bytes(file: pa.NativeFile, path: str) -> _Bytes:
+    if path.endswith(".gz"):
+        return _GzipBytes(file)
+    return _ZstdBytes(file) if path.endswith(".zst") else _PlainBytes(file)
+
+
 def _read_lines(stream: _Bytes, piece: Slice) -> Iterator[Row]:
     row = piece.rows_before
     num_records = 0
@@ -345,6 +374,70 @@ def _as_record(value: Any, text: str) -> dict[str, Any] | BadRow:
 
 def _show(line: bytes) -> str:
     return line[:RAW_CHARACTERS].decode(errors="backslashreplace")
+
+
+def _read_csv(stream: _Bytes, piece: Slice) -> Iterator[Row]:
+    """The rows of a CSV file (RFC 4180) by the names in its first row; a row's position is the line it begins in.
+
+    A quote that is never closed takes the rest of the file with it, as one bad row.
+    """
+    # The reader's own limit of 131,072 characters for a field is less than one long conversation.
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    rows = csv.reader(_csv_lines(stream), strict=True)
+    header: list[str] | None = None
+    num_records = 0
+    while True:
+        where = Where(piece.name, rows.line_num + 1)
+        try:
+            fields = next(rows)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            if stream.fault is not None:
+                break
+            if header is None:
+                yield where, BadRow("bad_header", f"The first row, which must name the columns, is not CSV: {error}.")
+                return
+            num_records += 1
+            yield where, BadRow("not_csv", f"The row is not CSV: {error}.")
+            continue
+        if not any(field.strip() for field in fields):
+            continue
+        if header is None:
+            header = fields
+            if len(set(header)) < len(header) or _ESCAPED_BYTE.search("".join(header)):
+                yield where, BadRow("bad_header", "The first row must name each column once, in UTF-8.", _shown(fields))
+                return
+            continue
+        num_records += 1
+        yield where, _record_of_fields(header, fields)
+    if stream.fault is not None:
+        yield Where(piece.name, rows.line_num + 1), stream.fault
+    elif num_records == 0:
+        yield Where(piece.name, 1), BadRow("empty_file", f"{piece.name} holds no records.")
+
+
+def _csv_lines(stream: _Bytes) -> Iterator[str]:
+    """Lines with their ends, bytes that are not UTF-8 as lone surrogates; not the one in which a damaged file ends."""
+    first = True
+    for line, closed in _lines(stream, 0, None):
+        if closed or stream.fault is None:
+            encoding = "utf-8-sig" if first else "utf-8"
+            yield line.decode(encoding, errors="surrogateescape") + ("\n" if closed else "")
+        first = False
+
+
+def _record_of_fields(header: list[str], fields: list[str]) -> dict[str, Any] | BadRow:
+    if len(fields) != len(header):
+        sentence = f"The row has {len(fields)} fields, but the first row names {len(header)} columns."
+        return BadRow("wrong_number_of_fields", sentence, _shown(fields))
+    if _ESCAPED_BYTE.search("".join(fields)):
+        return BadRow("not_utf8", "The row holds bytes that are not UTF-8.", _shown(fields))
+    return dict(zip(header, fields, strict=True))
+
+
+def _shown(fields: list[str]) -> str:
+    return _show(",".join(fields)[:RAW_CHARACTERS].encode(errors="surrogateescape"))
 
 
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")

@@ -63,7 +63,16 @@ _SLICE_SCHEMA = pa.schema(
 )
 _TABLE_CHARACTERS = 4 * 2**20
 _COMPRESSED = 5
-"""Text compressed by gzip is about this many times larger; it only weighs the blocks."""
+"""Compressed text is about this many times larger when it is read; it only weighs the blocks."""
+
+
+def plan_groups(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> list[list[Slice]]:
+    """Everything that ``specs`` name, in groups of slices that each are some seconds of work.
+
+    Paths are looked up at once, and JSON lines files larger than ``slice_bytes`` are read once to number their lines.
+    Raises ``ValueError`` as :func:`~agentflan_ray.sources.files.plan_slices` does.
+    """
+    return list(_grouped(_numbered(plan_slices(specs, slice_bytes)), slice_bytes))
 
 
 def ingest(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> ray.data.Dataset:
@@ -105,6 +114,17 @@ def record_rows(source: Source, where: Where, record: dict[str, Any] | BadRow) -
     """All rows of one record, at least one."""
     if isinstance(record, BadRow):
         return [_row("quarantined", record.reason, record.sentence, str(where), where, source, raw=record.raw)]
+    try:
+        rows = _parsed_rows(source, where, record)
+    except RecursionError:
+        # JSON that was just shallow enough to be read may be too deep to be written or looked at.
+        sentence = "The record holds lists or objects within each other to a depth that Python cannot follow."
+        return [_row("quarantined", "nested_too_deeply", sentence, str(where), where, source, raw="")]
+    assert rows, f"The parser of {source.name} says nothing about {where}."
+    return rows
+
+
+def _parsed_rows(source: Source, where: Where, record: dict[str, Any]) -> list[dict[str, str | None]]:
     rows: list[dict[str, str | None]] = []
     try:
         for number, outcome in enumerate(source.parse(record, where), start=1):
@@ -112,8 +132,7 @@ def record_rows(source: Source, where: Where, record: dict[str, Any] | BadRow) -
             rows.append(_outcome_row(outcome, place, where, source, record))
     except MalformedRecord as error:
         place = f"{where}#{len(rows) + 1}" if rows else str(where)
-        rows.append(_row("quarantined", error.reason, error.sentence, place, where, source, raw=_raw(record)))
-    assert rows, f"The parser of {source.name} says nothing about {where}."
+        rows.append(_outcome_row(error, place, where, source, record))
     return rows
 
 
@@ -141,16 +160,20 @@ def _place(where: str) -> tuple[str, int, int]:
 
 
 def _outcome_row(
-    outcome: Trajectory | Dropped, place: str, where: Where, source: Source, record: dict[str, Any]
+    outcome: Trajectory | Dropped | MalformedRecord, place: str, where: Where, source: Source, record: dict[str, Any]
 ) -> dict[str, str | None]:
-    if isinstance(outcome, Dropped):
-        return _row("dropped", outcome.reason, outcome.sentence, place, where, source, raw=_raw(record))
+    if not isinstance(outcome, Trajectory):
+        status = "dropped" if isinstance(outcome, Dropped) else "quarantined"
+        return _row(status, outcome.reason, outcome.sentence, place, where, source, raw=_raw(record))
     if faults := validate(outcome):
         sentence = " ".join(fault.sentence for fault in faults)
         row = _row("quarantined", faults[0].reason, sentence, place, where, source, raw=_raw(record))
         return {**row, "id": _clean(outcome.id), "source": _clean(outcome.source)}
     columns = outcome.to_row()
-    if any(_clean(value) != value for value in columns.values()):
+    try:
+        # The validator has looked at the messages already.
+        "".join(columns[name] for name in ("id", "source", "tools", "meta")).encode()
+    except UnicodeEncodeError:
         sentence = f"The id, tools or meta of {outcome.id!r} hold half of a surrogate pair, which is no text."
         return _row("quarantined", "not_unicode", sentence, place, where, source, raw=_raw(record))
     return {**_row("kept", None, None, place, where, source), **columns}
@@ -192,7 +215,7 @@ def _numbered(slices: list[Slice]) -> list[Slice]:
 
 def _grouped(slices: Sequence[Slice], slice_bytes: int) -> Iterator[list[Slice]]:
     """Neighbouring slices together until they weigh as much as one: thousands of small files make few tasks."""
-    weights = [piece.num_bytes * (_COMPRESSED if piece.path.endswith(".gz") else 1) for piece in slices]
+    weights = [piece.num_bytes * (_COMPRESSED if piece.path.endswith((".gz", ".zst")) else 1) for piece in slices]
     # At least eight blocks where there is enough to read, so that a small machine is busy too.
     limit = min(slice_bytes, max(sum(weights) // 8, 2**18))
     group: list[Slice] = []

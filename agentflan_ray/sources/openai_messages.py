@@ -7,7 +7,10 @@ Data sheet
     A call may also stand as text, where tools are listed: the JSON of ``{name, arguments}`` alone (Schema-Guided
     Dialogue, 33,963 calls seen), or ReAct steps, then followed by user turns that begin with ``Observation:``.
     Records whose ``source`` names a data set with text actions and no tools are read by that data set's syntax:
-    intercode (3,759 seen) and knowagent_alfworld (316 seen), see :mod:`agentflan_ray.sources.text_actions`.
+    intercode (3,759 seen), knowagent_alfworld (316 seen) and fireact; their own data sheets say how.
+    Seen: Schema-Guided Dialogue 12,174, chain-of-thought, GPTeacher, GSM8K, Topical-Chat and other chat 43,157, without
+    a loss but for 117 dialogues of the former: two of their services have a ``FindMovies``, not the same one
+    (``duplicate_tool``).
     Malformed: ``steps_without_tools``, an assistant turn of ReAct steps where no tool is listed: kept as chat, it would
     teach to answer in ReAct form unasked, the format hallucination of the paper. ``content_not_text``, images or audio.
     Dropped: nothing but ``unreadable_action`` of the text-action data sets.
@@ -19,25 +22,27 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agentflan_ray.forms import parse_react
+from agentflan_ray.forms import REACT_KEYS, parse_react
+from agentflan_ray.sources import fireact, intercode, knowagent
 from agentflan_ray.sources.base import (
     Dropped,
     MalformedRecord,
     Source,
     Where,
     arguments_text,
-    as_loss,
     as_object,
     as_objects,
     as_text,
     build,
     known_role,
+    loss_at,
     parse_json,
+    react_thought,
     read_call,
     read_tools,
     record_id,
+    text_at,
 )
-from agentflan_ray.sources.text_actions import DATA_SETS, parse_text_actions
 from agentflan_ray.trajectory import Message, Role, Tool, ToolCall, Trajectory
 
 ROLES: dict[str, Role] = {
@@ -50,12 +55,16 @@ ROLES: dict[str, Role] = {
 }
 
 
+TEXT_ACTIONS = {"intercode": intercode.parse, "knowagent_alfworld": knowagent.parse, "fireact": fireact.parse}
+"""Values of ``source`` whose records are read by a data set's own syntax."""
+
+
 def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
     """One record of messages."""
     source = as_text(row.get("source"), "'source'") or "openai_messages"
     tools = read_tools(row.get("tools", row.get("functions")), "'tools'")
-    if source in DATA_SETS and not tools:
-        yield from parse_text_actions(row, where, source)
+    if source in TEXT_ACTIONS and not tools:
+        yield from TEXT_ACTIONS[source](row, where)
         return
     messages: list[Message] = []
     for index, item in enumerate(as_objects(row.get("messages"), "'messages'")):
@@ -69,14 +78,14 @@ def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
 
 def _message(item: dict[str, Any], index: int, tools: Sequence[Tool]) -> Message:
     name = f"messages[{index}]"
-    role = known_role(as_text(item.get("role"), f"{name}.role"), ROLES, index)
-    content = _content(item.get("content"), f"{name}.content")
-    loss = as_loss(item.get("loss"), f"{name}.loss")
+    role = known_role(text_at(item, "role", name), ROLES, index)
+    content = _content(item, name)
+    loss = loss_at(item, name)
     calls = _calls(item, name)
     if role != "assistant":
         return Message(role, content, calls=calls, loss=loss is True)
     learnt = loss is not False
-    thought = as_text(item.get("reasoning_content"), f"{name}.reasoning_content")
+    thought = text_at(item, "reasoning_content", name)
     if calls:
         return Message(role, content, thought, calls, learnt)
     return text_reply(content, thought, learnt, tools, name)
@@ -88,7 +97,9 @@ def text_reply(content: str, thought: str, loss: bool, tools: Sequence[Tool], na
         value = parse_json(content)
         if isinstance(value, dict) and value.keys() == {"name", "arguments"}:
             return Message("assistant", thought=thought, calls=(read_call(value, name),), loss=loss)
-    step = parse_react(content)
+    # A step has one of these words; to look for them first saves most of the time that plain replies would take.
+    acts = REACT_KEYS.action in content or REACT_KEYS.answer in content
+    step = parse_react(content) if acts else None
     if step is None:
         return Message("assistant", content, thought, loss=loss)
     if step.calls and not tools:
@@ -99,17 +110,18 @@ def text_reply(content: str, thought: str, loss: bool, tools: Sequence[Tool], na
     if not step.calls and not tools:
         return Message("assistant", content, thought, loss=loss)
     calls = tuple(ToolCall(call.name, arguments_text(call.arguments)) for call in step.calls)
-    return Message("assistant", step.answer or "", step.thought or thought, calls, loss)
+    return Message("assistant", step.answer or "", react_thought(content) or thought, calls, loss)
 
 
-def _content(value: Any, name: str) -> str:
-    if not isinstance(value, list):
-        return as_text(value, name)
+def _content(item: dict[str, Any], name: str) -> str:
+    if not isinstance(item.get("content"), list):
+        return text_at(item, "content", name)
     pieces = []
-    for index, part in enumerate(as_objects(value, name)):
+    for index, part in enumerate(as_objects(item["content"], f"{name}.content")):
+        place = f"{name}.content[{index}]"
         if part.get("type", "text") not in ("text", "input_text", "output_text"):
-            raise MalformedRecord("content_not_text", f"{name}[{index}] is of type {part['type']!r}, not text.")
-        pieces.append(as_text(part.get("text"), f"{name}[{index}].text"))
+            raise MalformedRecord("content_not_text", f"{place} is of type {part['type']!r:.40}, not text.")
+        pieces.append(text_at(part, "text", place))
     return "\n".join(pieces)
 
 

@@ -3,7 +3,7 @@
 Data sheet
     Fields: ``conversations`` (list of ``{from: human|gpt|system|function_call|observation, value}``), optional ``id``,
     ``system`` and ``tools`` (a list of tools, or its JSON text; "" and "[]" for none).
-    Seen: glaive demo, 300 records, 147 of them without a call, no ids.
+    Seen: glaive demo, 300 records, all kept, 147 of them without a call, no ids.
     ``function_call`` holds the JSON of ``{name, arguments}`` or of a list of these; ``observation`` its result.
     Taken out: assistant turns before the first user turn (ShareGPT dumps cut long conversations in pieces, so many
     start with the answer to a question that is not there); their number is kept in ``meta["leading_turns_cut"]``.

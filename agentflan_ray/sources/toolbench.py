@@ -18,7 +18,6 @@ Data sheet
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -37,10 +36,13 @@ from agentflan_ray.sources.base import (
     build,
     known_role,
     parse_json,
+    parse_literal,
+    react_thought,
     read_call,
     read_tool,
     read_turns,
     record_id,
+    text_at,
 )
 from agentflan_ray.sources.toolbench_v0 import parse_v0, read_scratchpad_record
 from agentflan_ray.trajectory import Message, Role, Tool, ToolCall, Trajectory
@@ -54,7 +56,7 @@ _TOOL_LIST = re.compile(r"access (?:to|of) the following (?:APIs|tools|functions
 def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
     """One ToolBench record in any of its published forms."""
     if "answer_generation" in row:
-        return _parse_tree(as_object(row["answer_generation"], "'answer_generation'"), where)
+        return _parse_tree(as_object(row["answer_generation"], "'answer_generation'"), record_id(row, where))
     if "conversations" not in row:
         return parse_v0(row, where)
     turns = read_turns(row, "conversations")
@@ -87,19 +89,13 @@ def read_tool_list(system: str) -> tuple[Tool, ...]:
     if found is None:
         return ()
     text = system[found.end() :].strip()
-    value = parse_json(text)
-    if value is None:
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            value = None
+    value = parse_literal(text)
     if not isinstance(value, list):
         raise MalformedRecord("tools_not_readable", f"The list of APIs is neither JSON nor a literal: {text[:80]!r}.")
     return tuple(read_tool(item, f"APIs[{index}]") for index, item in enumerate(value))
 
 
-def _parse_tree(answer: dict[str, Any], where: Where) -> Iterator[Trajectory | Dropped]:
-    identity = record_id({}, where)
+def _parse_tree(answer: dict[str, Any], identity: str) -> Iterator[Trajectory | Dropped]:
     if answer.get("valid_data") is not True:
         yield Dropped("no_final_answer", f"Tree {identity!r} is marked valid_data=false: it reached no answer.")
         return
@@ -111,8 +107,8 @@ def _parse_tree(answer: dict[str, Any], where: Where) -> Iterator[Trajectory | D
     messages: list[Message] = []
     for index, item in enumerate(as_objects(chains[-1], "train_messages[-1]")):
         name = f"train_messages[-1][{index}]"
-        role = known_role(as_text(item.get("role"), f"{name}.role"), ROLES, index)
-        content = as_text(item.get("content"), f"{name}.content")
+        role = known_role(text_at(item, "role", name), ROLES, index)
+        content = text_at(item, "content", name)
         if role == "assistant":
             called = item.get("function_call")
             calls = () if called is None else (read_call(called, f"{name}.function_call"),)
@@ -128,7 +124,7 @@ def _react_reply(turn: Turn) -> Message:
     if step is None:
         return Message("assistant", turn.text.strip(), loss=turn.learnt)
     calls = tuple(ToolCall(call.name, arguments_text(call.arguments)) for call in step.calls)
-    return Message("assistant", step.answer or "", step.thought, calls, turn.learnt)
+    return Message("assistant", step.answer or "", react_thought(turn.text), calls, turn.learnt)
 
 
 def _filtered(

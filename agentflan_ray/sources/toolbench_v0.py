@@ -31,6 +31,7 @@ from agentflan_ray.sources.base import (
     as_text,
     build,
     record_id,
+    schema_type,
 )
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
 
@@ -90,7 +91,9 @@ def read_apis(prompt: str) -> tuple[Tool, ...]:
     """The tools that a first-release prompt lists."""
     tools = []
     for match in _API.finditer(prompt):
-        properties = {found["name"]: {"type": found["type"]} for found in _PARAMETER.finditer(match["parameters"])}
+        properties = {
+            found["name"]: {"type": schema_type(found["type"])} for found in _PARAMETER.finditer(match["parameters"])
+        }
         parameters = {"type": "object", "properties": properties, "required": list(properties)}
         tools.append(Tool(match["name"], match["description"].strip(), parameters))
     return tuple(tools)

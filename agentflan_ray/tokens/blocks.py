@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agentflan_ray import storage
+from agentflan_ray.corpus.store import write_table
 from agentflan_ray.mixture import Plan
+from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
 from agentflan_ray.tokens.block import Block, empty_block
 from agentflan_ray.tokens.pack import pack
@@ -30,28 +34,43 @@ class Packing:
 
 
 def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: str) -> Packing:
-    """Pack a plan's rows and write them as a Parquet file of some kilobytes, in block order."""
+    """Pack a plan's rows and write them as a Parquet file of some kilobytes, in block order.
+
+    Each phase of the plan is packed by itself and its blocks stand before those of the next.
+    """
     chosen = index.take(pa.array(plan.rows))
-    lengths = chosen["num_tokens"].to_numpy()
-    blocks = pack(lengths, block_length, seed)
-    num_blocks = int(blocks.max()) + 1
+    lengths = chosen["num_tokens"].to_numpy().astype(np.int64)
+    blocks = np.zeros(len(lengths), dtype=np.int64)
+    num_blocks = 0
+    for phase in np.unique(plan.phases):
+        rows = np.flatnonzero(plan.phases == phase)
+        packed = pack(lengths[rows], block_length, stable_hash(seed, int(phase)))
+        blocks[rows] = num_blocks + packed
+        num_blocks += int(packed.max()) + 1
     table = pa.table(
-        [pa.array(blocks, pa.int32()), chosen["id"], chosen["shard"], chosen["row"], pa.array(plan.masks, pa.uint8())],
+        [
+            pa.array(blocks, pa.int32()),
+            chosen["id"],
+            chosen["shard"].cast(pa.string()),
+            chosen["row"],
+            pa.array(plan.masks, pa.uint8()),
+        ],
         schema=PLAN_SCHEMA,
     ).sort_by([("block", "ascending"), ("id", "ascending")])
-    filesystem, path = storage.locate(uri)
-    filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
-    pq.write_table(table, path, filesystem=filesystem)
+    write_table(uri, table)
     return Packing(num_blocks, float(lengths.sum()) / (num_blocks * block_length))
 
 
 class PlannedBlocks:
-    """The blocks of a written plan. Shards are memory-mapped where they are local and read once where they are not."""
+    """The blocks of a written plan, from token files that are mapped into memory; remote ones are copied here first.
 
-    def __init__(self, plan_uri: str, tokens_uri: str, block_length: int, pad_token_id: int) -> None:
+    ``shards_uri`` is the store that the plan's shards lie below (``TokenStore.shards_uri``).
+    """
+
+    def __init__(self, plan_uri: str, shards_uri: str, block_length: int, pad_token_id: int) -> None:
         filesystem, path = storage.locate(plan_uri)
         self._plan = pq.read_table(path, filesystem=filesystem, schema=PLAN_SCHEMA)
-        self._tokens_uri = tokens_uri
+        self._shards_uri = shards_uri
         self._block_length = block_length
         self._pad_token_id = pad_token_id
         blocks = self._plan["block"].to_numpy()
@@ -84,14 +103,21 @@ class PlannedBlocks:
 
     def _shard(self, name: str) -> pa.Table:
         if name not in self._shards:
-            uri = storage.join(self._tokens_uri, "shards", name)
-            source: Any
-            if storage.is_local(uri):
-                source = pa.memory_map(storage.locate(uri)[1])
-            else:
-                source = pa.BufferReader(storage.read_bytes(uri))
-            self._shards[name] = pa.ipc.open_file(source).read_all()
+            uri = storage.join(self._shards_uri, name)
+            local = storage.locate(uri)[1] if storage.is_local(uri) else _kept_here(uri, name)
+            self._shards[name] = pa.ipc.open_file(pa.memory_map(local)).read_all()
         return self._shards[name]
+
+
+def _kept_here(uri: str, name: str) -> str:
+    """A copy of a remote token file in this machine's temporary folder, for all workers and trials that run here.
+
+    Its name holds the fingerprints of all that decides its content, so one that is there is the right one.
+    """
+    local = Path(tempfile.gettempdir(), "agentflan-ray", name)
+    if not local.exists():
+        storage.write_bytes(local, storage.read_bytes(uri))
+    return str(local)
 
 
 def _component_tags(form: str, case: str, mask: int) -> np.ndarray[Any, np.dtype[np.int8]]:
@@ -105,10 +131,10 @@ class OpenBlocks:
     """Opens a plan's blocks where it is called: what travels to a training worker in their stead."""
 
     plan_uri: str
-    tokens_uri: str
+    shards_uri: str
     block_length: int
     pad_token_id: int
 
     def __call__(self) -> PlannedBlocks:
         """The blocks."""
-        return PlannedBlocks(self.plan_uri, self.tokens_uri, self.block_length, self.pad_token_id)
+        return PlannedBlocks(self.plan_uri, self.shards_uri, self.block_length, self.pad_token_id)

@@ -1,4 +1,4 @@
-"""A conversation as token ids with a capability tag on each: born together from the model's own chat template."""
+"""Conversations as token ids with a capability tag on each: born together from the model's own chat template."""
 
 from __future__ import annotations
 
@@ -8,19 +8,51 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jinja2.exceptions import TemplateError
 
-from agentflan_ray.sample import CAPABILITIES, Turn
+from agentflan_ray.sample import CAPABILITIES, Part, Turn
+from agentflan_ray.tokens.templates import Skeleton, common_length, marks_of, render, skeleton_of
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """``input_ids`` (n,) int32; ``tags`` (n,) int8: index into CAPABILITIES where the token is learnt, else -1."""
+    """``input_ids`` (n,) int32; ``tags`` (n,) int8: index into CAPABILITIES where the token is learnt, else -1.
+
+    ``turn_ends`` (turns,) int64: the number of tokens up to the end of each turn's text, its end mark left out.
+    """
 
     input_ids: npt.NDArray[np.int32]
     tags: npt.NDArray[np.int8]
+    turn_ends: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+
+class TemplateFault(ValueError):
+    """A conversation that the chat template can't render as it is; ``reason`` is a word to count by."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+def trimmed(turn: Turn) -> Turn:
+    """The turn without the blanks round its text, which many templates (Llama 2 and 3, Gemma) strip, and without empty
+    parts at its ends."""
+    text = turn.text
+    if text == text.strip() and (not turn.parts or (turn.parts[0].text and turn.parts[-1].text)):
+        return turn
+    parts = list(turn.parts)
+    while parts and not (text := parts[0].text.lstrip()):
+        del parts[0]
+    if parts:
+        parts[0] = Part(text, parts[0].capability)
+    while parts and not (text := parts[-1].text.rstrip()):
+        del parts[-1]
+    if parts:
+        parts[-1] = Part(text, parts[-1].capability)
+    return Turn(turn.role, tuple(parts))
 
 
 def messages_of(turns: Sequence[Turn]) -> list[dict[str, str]]:
@@ -33,99 +65,135 @@ class Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        # Asking a tokenizer for these takes as long as encoding a short conversation, so it is done once.
-        self._marks = np.array(sorted({*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}))
+        self._marks = marks_of(tokenizer, tokenizer.name_or_path)
+        self._skeletons: dict[tuple[str, ...], Skeleton] = {}
+        self._backend = tokenizer.backend_tokenizer
+        # Padding or cutting that the tokenizer's file asks for would apply to the backend's own batches.
+        self._backend.no_padding()
+        self._backend.no_truncation()
 
     def __call__(self, turns: Sequence[Turn]) -> Encoded:
-        """Render the turns through the chat template and tag every token.
+        """One conversation as :meth:`batch` encodes it. Raises :class:`TemplateFault` where it can't be."""
+        (encoded,) = self.batch([turns])
+        if isinstance(encoded, TemplateFault):
+            raise encoded
+        return encoded
 
-        The tokens after a learnt turn up to its end mark (``<|im_end|>``, ``</s>``) are learnt with its last part, so
-        the model learns to stop. A token that covers two parts takes the tag of the one that it ends in.
+    def batch(self, conversations: Sequence[Sequence[Turn]]) -> list[Encoded | TemplateFault]:
+        """Render conversations through the chat template and tag every token; each is encoded as it would be alone.
 
-        Raises ``ValueError`` where the template changes the text of a turn, so that it can't be found in what it
-        renders.
+        Blanks round a turn's text are left out. What the model has to say itself is learnt: the text of a learnt turn,
+        the blanks before it that the prompt does not hold, and what follows up to its end mark (``<|im_end|>``,
+        ``</s>``), so that it learns to stop. A token that covers two parts takes the tag of the one that it ends in.
+
+        In the place of a conversation stands a fault where the template refuses its roles, changes a turn's text, or
+        does not render each turn once, and where a text holds a control token of the template: read as one, it would
+        end the turn in its middle.
         """
-        rendered = self._tokenizer.apply_chat_template(messages_of(turns), tokenize=False)
-        encoding = self._tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)
-        input_ids = np.array(encoding["input_ids"], dtype=np.int32)
-        starts, ends = np.array(encoding["offset_mapping"], dtype=np.int64).reshape(-1, 2).T
-        tags = np.full(len(input_ids), -1, dtype=np.int8)
-        marks = np.isin(input_ids, self._marks)
-        position = 0
-        for index, turn in enumerate(turns):
-            begin = rendered.find(turn.text, position)
-            if begin < 0:
-                raise ValueError(
-                    f"The chat template changes the text of turn {index} ({turn.text[:60]!r}); remove leading and "
-                    "trailing blanks from it or mend the template."
+        trimmed_ones = [[trimmed(turn) for turn in turns] for turns in conversations]
+        messages = [messages_of(turns) for turns in trimmed_ones]
+        rendered = self._render(messages)
+        placed = [
+            text if isinstance(text, TemplateFault) else self._begins(each, text)
+            for each, text in zip(messages, rendered, strict=True)
+        ]
+        texts = [t for t, begins in zip(rendered, placed, strict=True) if not isinstance(begins, TemplateFault)]
+        encodings = iter(self._backend.encode_batch(texts, add_special_tokens=False))
+        return [
+            begins if isinstance(begins, TemplateFault) else self._tag(turns, begins, str(text), next(encodings))
+            for turns, begins, text in zip(trimmed_ones, placed, rendered, strict=True)
+        ]
+
+    def _render(self, conversations: list[list[dict[str, str]]]) -> list[str | TemplateFault]:
+        try:
+            return list(render(self._tokenizer, conversations)) if conversations else []
+        except TemplateError as error:
+            if len(conversations) == 1:
+                return [TemplateFault("template_refuses", f"The chat template refuses this conversation: {error}.")]
+            return [text for conversation in conversations for text in self._render([conversation])]
+
+    def _skeleton(self, roles: tuple[str, ...]) -> Skeleton:
+        if roles not in self._skeletons:
+            self._skeletons[roles] = skeleton_of(self._tokenizer, roles)
+        return self._skeletons[roles]
+
+    def _begins(self, messages: Sequence[dict[str, str]], rendered: str) -> list[int] | TemplateFault:
+        """Where in the rendered text the text of each turn begins.
+
+        Texts are not searched for: one may stand inside another. The template's own words for these roles are known
+        from a rendering of markers, and the two together must be what was rendered.
+        """
+        skeleton = self._skeleton(tuple(message["role"] for message in messages))
+        for index, message in enumerate(messages):
+            if (times := skeleton.order.count(index)) != 1:
+                return TemplateFault(
+                    "template_drops_turn",
+                    f"The chat template renders turn {index} ({message['role']}) {times} times instead of once.",
                 )
-            position = begin
+        begins = [0] * len(messages)
+        pieces = [skeleton.texts[0]]
+        position = len(skeleton.texts[0])
+        for index, after in zip(skeleton.order, skeleton.texts[1:], strict=True):
+            begins[index] = position
+            text = messages[index]["content"]
+            pieces += (text, after)
+            position += len(text) + len(after)
+        expected = "".join(pieces)
+        if expected != rendered:
+            same = common_length(expected, rendered)
+            index = max((i for i in skeleton.order if begins[i] <= same), key=lambda i: begins[i], default=0)
+            return TemplateFault(
+                "template_changes_text",
+                f"The chat template changes the text of turn {index} ({messages[index]['content'][:60]!r}); remove "
+                "what it takes out or mend the template.",
+            )
+        for token in self._marks.tokens:
+            # Counting in the whole first is quicker than looking at each turn.
+            if rendered.count(token) > sum(text.count(token) for text in skeleton.texts):
+                for index, message in enumerate(messages):
+                    if token in message["content"]:
+                        return TemplateFault(
+                            "control_token_in_text",
+                            f"The text of turn {index} ({message['content'][:60]!r}) holds {token!r}, with which the "
+                            "chat template marks turns.",
+                        )
+        return begins
+
+    def _tag(self, turns: Sequence[Turn], begins: list[int], rendered: str, encoding: Any) -> Encoded:
+        input_ids = np.array(encoding.ids, dtype=np.int32)
+        tags = np.full(len(input_ids), -1, dtype=np.int8)
+        turn_ends = np.zeros(len(turns), dtype=np.int64)
+        lead, end = self._marks.lead, self._marks.end
+        char_to_token = encoding.char_to_token
+
+        def token_at(position: int) -> int:
+            """The first token that ends after a position; blanks may lie in none."""
+            while position < len(rendered):
+                token: int | None = char_to_token(position)
+                if token is not None:
+                    return token
+                position += 1
+            return len(input_ids)
+
+        for index, (turn, position) in enumerate(zip(turns, begins, strict=True)):
+            if turn.role != "assistant":
+                turn_ends[index] = token_at(position + len(turn.text))
+                continue
+            learns_lead = bool(turn.parts) and turn.parts[0].capability is not None
+            first = token_at(position - len(lead) * learns_lead)
+            learnt = None
             for part in turn.parts:
-                end = position + len(part.text)
-                if part.capability is not None:
-                    first, last = np.searchsorted(ends, (position, end), side="right")
-                    tags[first:last] = CAPABILITIES.index(part.capability)
-                position = end
-            if turn.parts and turn.parts[-1].capability is not None:
-                after = int(np.searchsorted(starts, position, side="left"))
-                stop = after
-                while stop < len(input_ids) and not marks[stop] and not rendered[starts[stop] : ends[stop]].strip():
-                    stop += 1
-                if stop < len(input_ids) and marks[stop]:
-                    tags[after : stop + 1] = CAPABILITIES.index(turn.parts[-1].capability)
-        return Encoded(input_ids, tags)
-
-
-def windows(turns: Sequence[Turn], encode: Encoder, max_tokens: int) -> tuple[list[Encoded], int]:
-    """A conversation as windows of at most ``max_tokens``, and the number of learnt turns that fit in none.
-
-    Each window opens with the system text and the task, goes on with as many of the next turns as fit, and every
-    learnt turn is learnt in one window only. A short conversation is its own single window.
-    """
-    whole = encode(turns)
-    if len(whole) <= max_tokens:
-        return [whole], 0
-    num_head = 2 if turns[0].role == "system" else 1
-    head, exchanges = list(turns[:num_head]), _exchanges(turns[num_head:])
-    made: list[Encoded] = []
-    open_window: Encoded | None = None
-    current: list[Turn] = []
-    num_lost = 0
-    for exchange in exchanges:
-        longer = encode(_with_head(head, [*current, *exchange]))
-        if len(longer) <= max_tokens:
-            current, open_window = [*current, *exchange], longer
-            continue
-        if open_window is not None:
-            made.append(open_window)
-        current, open_window = [], None
-        alone = encode(_with_head(head, exchange))
-        if len(alone) <= max_tokens:
-            current, open_window = exchange, alone
-        else:
-            num_lost += any(part.capability is not None for turn in exchange for part in turn.parts)
-    if open_window is not None:
-        made.append(open_window)
-    return [window for window in made if (window.tags >= 0).any()], num_lost
-
-
-def _exchanges(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """Groups that end with an assistant turn."""
-    groups: list[list[Turn]] = []
-    group: list[Turn] = []
-    for turn in turns:
-        group.append(turn)
-        if turn.role == "assistant":
-            groups.append(group)
-            group = []
-    return groups
-
-
-def _with_head(head: list[Turn], rest: list[Turn]) -> list[Turn]:
-    """System and task before the rest. Where a user turn would follow the task, both become one turn, because many
-    templates demand that roles alternate."""
-    if rest and rest[0].role == "user":
-        task, following = head[-1], rest[0]
-        joined = Turn("user", (*task.parts, type(task.parts[0])("\n…\n"), *following.parts))
-        return [*head[:-1], joined, *rest[1:]]
-    return [*head, *rest]
+                position += len(part.text)
+                last = token_at(position)
+                learnt = part.capability
+                if learnt is not None:
+                    tags[first:last] = CAPABILITIES.index(learnt)
+                first = last
+            turn_ends[index] = first
+            if learnt is not None and rendered.startswith(end, position):
+                position += len(end)
+                last = token_at(position)
+                if last < len(input_ids) and encoding.token_to_chars(last)[0] < position:
+                    last += 1  # an end mark that is plain text may share its last token with what follows
+                tags[first:last] = CAPABILITIES.index(learnt)
+        return Encoded(input_ids, tags, turn_ends)

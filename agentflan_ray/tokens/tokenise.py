@@ -1,74 +1,71 @@
-"""Tokenise a corpus once: Ray Data writes Arrow shards that can be read at random, and an index of their rows.
+"""Tokenise a corpus once: token files beside its samples, and an index of all their rows.
 
-Layout below ``<corpus>/tokens@<fingerprint>/``::
+Layout, below the store::
 
-    shards/<hash>.arrow   id, component tags' source (form, case), input_ids, tags; memory-mapped by the workers
-    index.parquet         one row per sample in plan order: where it is and how many tokens it has
-    manifest.json         identity and counts; written last
+    samples@<fp>/tokens@<fp>/part-….arrow            tokens and tags of one part, mapped into memory by the workers
+                             part-….index.parquet    its rows
+                             part-….json             its counts; written last, says that the part is whole
+    corpus@<fp>/tokens@<fp>/index.parquet            the rows of all parts in plan order
+                            manifest.json            identity and counts; written last
+
+The files of a part are named by the tokenizer, its template and the window length: a corpus that grows by a source
+keeps the tokens of the others, and a job that was cut off goes on with the part that it was at.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
-import ray
-import ray.data
+from rich.console import Console
 
 from agentflan_ray import storage
-from agentflan_ray.corpus.data_context import quiet_data
-from agentflan_ray.corpus.store import Corpus, read_table
+from agentflan_ray.corpus.parts import Job, Report, run_jobs
+from agentflan_ray.corpus.store import read_table, write_table
 from agentflan_ray.mixture import Index
-from agentflan_ray.randomness import stable_hash, stable_share
-from agentflan_ray.sample import CAPABILITIES, COMPONENTS, SAMPLE_SCHEMA, Sample, component_of
-from agentflan_ray.tokens.encode import Encoder, windows
+from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
+from agentflan_ray.tokens.token_files import NO_WINDOW, VALIDATION_SHARE, tokenise_part
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 
-VALIDATION_SHARE = 0.05
-"""Share of trajectories kept out of every mixture, so that all trials are measured on the same unseen text."""
+MAX_UNUSABLE = 0.05
+"""Above this share of samples that the chat template can't render, tokenising stops: the template does not fit."""
 
-SHARD_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("form", pa.string()),
-        ("case", pa.string()),
-        ("input_ids", pa.list_(pa.int32())),
-        ("tags", pa.list_(pa.int8())),
-    ]
-)
 
-INDEX_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("key", pa.int64()),
-        ("validation", pa.bool_()),
-        ("source", pa.string()),
-        ("form", pa.string()),
-        ("case", pa.string()),
-        ("shard", pa.string()),
-        ("row", pa.int32()),
-        ("num_tokens", pa.int64()),
-        *((name, pa.int64()) for name in CAPABILITIES),
-        ("num_windows", pa.int32()),
-        ("num_lost_turns", pa.int32()),
-    ]
-)
-"""``num_windows`` is above 1 for a part of a long conversation; ``num_lost_turns`` counts learnt turns that fit in no
-window and stands in the first row of their sample (``shard`` is null where nothing of it fitted)."""
+_CODE = ("tokens/token_files.py", "tokens/tokenizer.py", "randomness.py")
+"""With the windows and what they are made by, the code that decides what stands in a token file."""
+
+
+class Samples(Protocol):
+    """What is needed of a corpus; :class:`agentflan_ray.corpus.store.Corpus` has it."""
+
+    @property
+    def uri(self) -> str: ...
+
+    @property
+    def store_uri(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def sample_parts(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """A tokenised corpus: its place and its manifest."""
+    """A tokenised corpus: its place, its manifest, and the store that the shards of its index lie below."""
 
     uri: str
     manifest: dict[str, Any]
+    shards_uri: str
 
     @property
     def fingerprint(self) -> str:
@@ -84,133 +81,142 @@ class TokenStore:
 
 def to_index(table: pa.Table) -> Index:
     """The columns that a mixture is planned from."""
+    forms, form_names = _codes(table["form"])
+    cases, case_names = _codes(table["case"])
     supervised = np.zeros((len(table), len(COMPONENTS)), dtype=np.int64)
-    forms, cases = table["form"].to_pylist(), table["case"].to_pylist()
     rows = np.arange(len(table))
     for capability in CAPABILITIES:
-        columns = np.array(
-            [COMPONENTS.index(component_of(f, c, capability)) for f, c in zip(forms, cases, strict=True)]
-        )
-        np.add.at(supervised, (rows, columns.astype(np.int64)), table[capability].to_numpy())
-    return Index(table["key"].to_numpy(), table["num_tokens"].to_numpy(), supervised)
+        components = np.array(
+            [[COMPONENTS.index(component_of(f, c, capability)) for c in case_names] for f in form_names], dtype=np.int64
+        ).reshape(len(form_names), len(case_names))
+        supervised[rows, components[forms, cases]] += table[capability].to_numpy()
+    return Index(table["key"].to_numpy(), table["num_tokens"].to_numpy().astype(np.int64), supervised)
 
 
-def tokenise(corpus: Corpus, tokenizer_path: str, max_tokens: int) -> TokenStore:
+def tokenise(
+    corpus: Samples, tokenizer_path: str, max_tokens: int, template: str | None = None, console: Console | None = None
+) -> TokenStore:
     """Tokenise all samples of a corpus, or open the result where it is there already.
 
-    ``max_tokens`` is the block length of training: longer conversations are cut to windows.
+    ``max_tokens`` is the block length of training: longer conversations are cut to windows. ``template`` names a chat
+    template to use in place of the model's own (:data:`agentflan_ray.tokens.templates.TEMPLATES`).
+
+    Raises ``ValueError`` as :func:`~agentflan_ray.tokens.tokenizer.load_tokenizer` does, where the template can't
+    render more than 5 % of the samples, and where no sample has tokens to learn.
     """
-    tokenizer = load_tokenizer(tokenizer_path)
-    identity = {
-        "code": storage.code_fingerprint("tokens", "randomness.py"),
-        "corpus": corpus.fingerprint,
-        "tokenizer": tokenizer_fingerprint(tokenizer),
+    part_identity = {
+        "code": storage.code_fingerprint(*storage.imported_parts("tokens/windows.py"), *_CODE),
+        "tokenizer": tokenizer_fingerprint(load_tokenizer(tokenizer_path, template)),
         "max_tokens": max_tokens,
         "validation_share": VALIDATION_SHARE,
     }
+    identity = {**part_identity, "corpus": corpus.fingerprint}
     fingerprint = storage.fingerprint(identity)
     uri = storage.join(corpus.uri, f"tokens@{fingerprint}")
     manifest_uri = storage.join(uri, "manifest.json")
     if storage.exists(manifest_uri):
-        return TokenStore(uri, storage.read_json(manifest_uri))
-    storage.remove_folder(uri)
-    shards = storage.join(uri, "shards")
-    storage.make_folder(shards)
-
-    def tokenise_batch(batch: pa.Table) -> pa.Table:
-        return _tokenise(batch, tokenizer_path, max_tokens, shards)
-
-    samples = read_table(corpus.samples_uri, SAMPLE_SCHEMA.names, pads.field("omitted").is_null())
-    # One block per 2,000 samples is some seconds of tokenising; loading a tokenizer into a fresh worker takes five.
-    blocks = max(1, len(samples) // 2000)
-    with quiet_data():
-        dataset = ray.data.from_arrow(samples.sort_by("id")).repartition(blocks)
-        rows = dataset.map_batches(tokenise_batch, batch_format="pyarrow", batch_size=2000).to_arrow_refs()
-    index = pa.concat_tables(ray.get(rows)).sort_by([("key", "ascending"), ("id", "ascending")])
-    filesystem, path = storage.locate(storage.join(uri, "index.parquet"))
-    pq.write_table(index, path, filesystem=filesystem)
-    manifest = {"fingerprint": fingerprint, **identity, "table": _table(index), **_long_ones(index)}
+        return TokenStore(uri, storage.read_json(manifest_uri), corpus.store_uri)
+    jobs = [
+        _job(corpus, part, f"tokens@{storage.fingerprint(part_identity)}", tokenizer_path, template, max_tokens)
+        for part in corpus.sample_parts
+    ]
+    reports = run_jobs("Tokenising", jobs, tokenise_part, console or Console(quiet=True))
+    unusable = _stop_if_too_many_are_unusable(reports)
+    index = read_table([storage.join(job.folder, f"{job.name}.index.parquet") for job in jobs])
+    index = index.unify_dictionaries().sort_by([("key", "ascending"), ("id", "ascending")])
+    table = _table(index)
+    if not table:
+        raise ValueError(
+            f"None of the {len(index):,} samples of {corpus.uri} has tokens to learn ({dict(unusable)}); make windows "
+            f"longer than {max_tokens} tokens."
+        )
+    write_table(storage.join(uri, "index.parquet"), index)
+    manifest = {
+        "fingerprint": fingerprint,
+        **identity,
+        "table": table,
+        "windows_of_long_samples": pc.sum(pc.greater(index["num_windows"], 1)).as_py(),
+        "learnt_turns_longer_than_a_window": pc.sum(index["num_lost_turns"]).as_py(),
+        "samples_without_a_window": unusable.pop(NO_WINDOW, 0),
+        "unusable": dict(unusable),
+        "examples": _examples(reports),
+    }
     storage.write_json(manifest_uri, manifest)
-    return TokenStore(uri, manifest)
+    return TokenStore(uri, manifest, corpus.store_uri)
 
 
-def _tokenise(batch: pa.Table, tokenizer_path: str, max_tokens: int, shards: str) -> pa.Table:
-    encode = Encoder(load_tokenizer(tokenizer_path))
-    shard_rows: list[dict[str, Any]] = []
-    index_rows: list[dict[str, Any]] = []
-    for row in batch.to_pylist():
-        sample = Sample.from_row(row)
-        cut, num_lost = windows(sample.turns, encode, max_tokens)
-        common = {
-            "key": stable_hash("fraction", sample.parent),
-            "validation": stable_share("validation", sample.parent) < VALIDATION_SHARE,
-            "source": sample.source,
-            "form": sample.form,
-            "case": sample.case,
-            "num_windows": len(cut),
-        }
-        if not cut:
-            empty = dict.fromkeys(CAPABILITIES, 0)
-            index_rows.append({**common, **empty, "id": sample.id, "num_tokens": 0, "num_lost_turns": num_lost})
-        for number, encoded in enumerate(cut):
-            name = sample.id if len(cut) == 1 else f"{sample.id}#{number}"
-            counts = np.bincount(encoded.tags[encoded.tags >= 0], minlength=len(CAPABILITIES))
-            index_rows.append(
-                {
-                    **common,
-                    **{capability: int(counts[i]) for i, capability in enumerate(CAPABILITIES)},
-                    "id": name,
-                    "row": len(shard_rows),
-                    "num_tokens": len(encoded),
-                    "num_lost_turns": num_lost if number == 0 else 0,
-                }
-            )
-            shard_rows.append(
-                {
-                    "id": name,
-                    "form": sample.form,
-                    "case": sample.case,
-                    "input_ids": encoded.input_ids,
-                    "tags": encoded.tags,
-                }
-            )
-    shard = _write_shard(pa.Table.from_pylist(shard_rows, schema=SHARD_SCHEMA), shards)
-    for row in index_rows:
-        row["shard"] = shard if "row" in row else None
-    return pa.Table.from_pylist(index_rows, schema=INDEX_SCHEMA)
+def _job(
+    corpus: Samples, part: str, folder_name: str, tokenizer_path: str, template: str | None, max_tokens: int
+) -> Job:
+    folder = storage.join(storage.parent(part), folder_name)
+    name = storage.locate(part)[1].rpartition("/")[2].removesuffix(".parquet")
+    below = storage.locate(folder)[1].removeprefix(storage.locate(corpus.store_uri)[1]).strip("/")
+    task = {
+        "part_uri": part,
+        "shard": f"{below}/{name}.arrow",
+        "tokenizer": tokenizer_path,
+        "template": template,
+        "max_tokens": max_tokens,
+    }
+    filesystem, path = storage.locate(part)
+    return Job(folder, name, task, weight=filesystem.get_file_info(path).size)
 
 
-def _write_shard(table: pa.Table, shards: str) -> str:
-    """Write an Arrow file named by its content, so that a task that runs twice writes the same file."""
-    sink = io.BytesIO()
-    with pa.ipc.new_file(sink, SHARD_SCHEMA) as writer:
-        writer.write_table(table.combine_chunks())
-    name = f"{hashlib.sha256(sink.getbuffer()).hexdigest()[:16]}.arrow"
-    storage.write_bytes(storage.join(shards, name), sink.getvalue())
-    return name
+def _stop_if_too_many_are_unusable(reports: Sequence[Report]) -> Counter[str]:
+    """Unusable samples by reason."""
+    total = sum(report["samples"] for report in reports)
+    unusable: Counter[str] = Counter()
+    for report in reports:
+        unusable.update(report["unusable"])
+    faulty = unusable.total() - unusable[NO_WINDOW]
+    if total and faulty / total > MAX_UNUSABLE:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in unusable.most_common() if reason != NO_WINDOW)
+        example = next(sentence for sentences in _examples(reports).values() for sentence in sentences)
+        raise ValueError(
+            f"The chat template can't render {faulty:,} of {total:,} samples ({faulty / total:.1%}; {MAX_UNUSABLE:.0%} "
+            f"are allowed): {reasons}. {example} Choose another template."
+        )
+    return unusable
+
+
+def _examples(reports: Sequence[Report]) -> dict[str, list[str]]:
+    examples: dict[str, list[str]] = {}
+    for report in reports:
+        for reason, sentences in report["examples"].items():
+            examples[reason] = [*examples.get(reason, []), *sentences][:3]
+    return examples
 
 
 def _table(index: pa.Table) -> list[dict[str, Any]]:
     """Samples, tokens and supervised tokens by component, form and case."""
     usable = index.filter(pads.field("shard").is_valid())
-    supervised = to_index(usable).supervised
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    columns = zip(usable["form"].to_pylist(), usable["case"].to_pylist(), usable["num_tokens"].to_pylist(), strict=True)
-    for (form, case, num_tokens), counts in zip(columns, supervised, strict=True):
-        for component in np.flatnonzero(counts):
-            entry = groups.setdefault((COMPONENTS[component], form, case), [0, 0, 0])
-            entry[0] += 1
-            entry[1] += num_tokens
-            entry[2] += int(counts[component])
-    return [
-        {"component": c, "form": f, "case": k, "samples": n, "tokens": t, "supervised_tokens": s}
-        for (c, f, k), (n, t, s) in sorted(groups.items(), key=lambda item: (COMPONENTS.index(item[0][0]), item[0][1:]))
-    ]
+    planned = to_index(usable)
+    forms, form_names = _codes(usable["form"])
+    cases, case_names = _codes(usable["case"])
+    rows = []
+    for number, component in enumerate(COMPONENTS):
+        counts = planned.supervised[:, number]
+        holds = counts > 0
+        for form, form_name in enumerate(form_names):
+            for case, case_name in enumerate(case_names):
+                chosen = holds & (forms == form) & (cases == case)
+                if chosen.any():
+                    rows.append(
+                        {
+                            "component": component,
+                            "form": form_name,
+                            "case": case_name,
+                            "samples": int(chosen.sum()),
+                            "tokens": int(planned.num_tokens[chosen].sum()),
+                            "supervised_tokens": int(counts[chosen].sum()),
+                        }
+                    )
+    return sorted(rows, key=lambda row: (COMPONENTS.index(row["component"]), row["form"], row["case"]))
 
 
-def _long_ones(index: pa.Table) -> dict[str, int]:
-    return {
-        "windows_of_long_samples": int((index["num_windows"].to_numpy() > 1).sum()),
-        "learnt_turns_longer_than_a_window": int(index["num_lost_turns"].to_numpy().sum()),
-        "samples_without_a_window": index["shard"].null_count,
-    }
+def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """A column of names as numbers, and the names that they stand for."""
+    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # a column without rows
+        return np.zeros(0, dtype=np.int64), []
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()

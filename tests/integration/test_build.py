@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import random
+import re
+import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
 
-from agentflan_ray.corpus.build import ToolboxDraw, build
+from agentflan_ray.corpus.build import Order, ToolboxDraw, build
+from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
 from agentflan_ray.corpus.recipe import CorpusRecipe
-from agentflan_ray.corpus.store import open_corpus, read_table
+from agentflan_ray.corpus.store import Corpus, open_corpus, read_table
 from agentflan_ray.mixture import Mixture, make_plan, proportional_weights
-from agentflan_ray.sample import CAPABILITIES, COMPONENTS, SAMPLE_SCHEMA, Sample
+from agentflan_ray.sample import CAPABILITIES, COMPONENTS, NEGATIVE_CASES, SAMPLE_SCHEMA, Sample
 from agentflan_ray.sources.files import SourceSpec
 from agentflan_ray.tokens.blocks import OpenBlocks, write_plan
 from agentflan_ray.tokens.tokenise import to_index, tokenise
-from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory
 from tests.small_tokenizer import small_tokenizer
 
 DRAW = ToolboxDraw(tool=60, chat=40, missing_argument=20)
@@ -32,53 +34,90 @@ def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def corpus(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return build([DRAW], CorpusRecipe(), str(tmp_path_factory.mktemp("store")))
+def corpus(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return build(Order((DRAW,)), str(tmp_path_factory.mktemp("store")))
 
 
-def good(identity: str) -> str:
+def good(identity: str, hour: str = "12") -> str:
     tools = [{"type": "function", "function": {"name": "clock", "description": "Time.", "parameters": {}}}]
     call = {"id": "1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     messages = [
-        {"role": "user", "content": "What time is it?"},
+        {"role": "user", "content": f"What time is it where {identity} lives?"},
         {"role": "assistant", "content": "I look.", "tool_calls": [call]},
-        {"role": "tool", "content": "12:00", "tool_call_id": "1"},
-        {"role": "assistant", "content": "Noon."},
+        {"role": "tool", "content": f"{hour}:00", "tool_call_id": "1"},
+        {"role": "assistant", "content": f"It is {hour} o'clock."},
     ]
     return json.dumps({"id": identity, "messages": messages, "tools": tools})
 
 
-def test_the_embedded_corpus_has_every_case_and_loses_nothing(corpus: Any) -> None:
+def log(folder: Path, lines: list[str]) -> SourceSpec:
+    folder.mkdir(exist_ok=True)
+    (folder / "log.jsonl").write_text("\n".join(lines))
+    return SourceSpec("openai_messages", str(folder / "log.jsonl"))
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+
+
+def test_the_embedded_corpus_has_every_case_and_loses_nothing(corpus: Corpus) -> None:
     records = corpus.manifest["records"]
-    assert (records["kept"], records["dropped"], records["quarantined"]) == (120, 0, 0)
+    assert records["records"] == 120
+    assert records["kept"] + records["dropped"] == 120
+    assert records["quarantined"] == 0
     cases = {(row["form"], row["case"]): row["count_all"] for row in corpus.manifest["samples"]}
-    assert (
-        cases[("chat", "tool")] + sum(r["count_all"] for r in corpus.manifest["omitted"] if r["case"] == "chat") == 60
-    )
-    assert cases[("chat", "missing_argument")] == 20
-    assert cases[("chat", "chat")] == 40
-    for case in ("no_tool_request", "irrelevant_tool", "chat_with_tools"):
-        assert cases[("chat", case)] > 0
+    assert 50 < cases[("chat", "tool")] <= 60
+    for case in NEGATIVE_CASES:
+        assert cases[("chat", case)] > 0, case
 
 
-def test_a_second_build_reads_what_is_there(corpus: Any) -> None:
+def test_a_second_build_reads_what_is_there(corpus: Corpus) -> None:
     before = Path(corpus.uri, "manifest.json").stat().st_mtime_ns
-    again = build([DRAW], CorpusRecipe(), str(Path(corpus.uri).parent))
+    again = build(Order((DRAW,)), corpus.store_uri)
     assert again.fingerprint == corpus.fingerprint
     assert Path(corpus.uri, "manifest.json").stat().st_mtime_ns == before
 
 
-def test_the_same_literals_give_the_same_samples_elsewhere(corpus: Any, tmp_path: Path) -> None:
-    again = build([DRAW], CorpusRecipe(), str(tmp_path))
-    assert again.fingerprint == corpus.fingerprint
-    tables = [read_table(c.samples_uri, SAMPLE_SCHEMA.names).sort_by("id") for c in (corpus, again)]
-    assert tables[0].equals(tables[1])
+def test_the_same_order_gives_the_same_bytes_elsewhere(corpus: Corpus, tmp_path: Path) -> None:
+    build(Order((DRAW,)), str(tmp_path))
+    there = contents(Path(corpus.store_uri))
+    assert contents(tmp_path) == {name: content for name, content in there.items() if "/tokens@" not in name}
 
 
-def test_every_sample_comes_from_a_kept_trajectory(corpus: Any) -> None:
-    kept = read_table(corpus.records_uri, TRAJECTORY_SCHEMA.names, pads.field("status") == "kept").to_pylist()
-    ids = {Trajectory.from_row(row).id for row in kept}
-    made = read_table(corpus.samples_uri, SAMPLE_SCHEMA.names, pads.field("omitted").is_null()).to_pylist()
+def test_what_a_cut_off_build_left_is_completed_with_the_same_bytes(corpus: Corpus, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(corpus.store_uri, tmp_path / "store", ignore=shutil.ignore_patterns("tokens@*")))
+    whole = contents(store)
+    rng = random.Random(0)
+    for name in rng.sample(sorted(whole), len(whole) // 2):
+        if not re.search(r"part-[\d-]+\.json$", name):
+            continue
+        # A part whose report is missing was cut off: its files may be there, torn or not at all.
+        (store / name).unlink()
+        for torn in store.glob(name.removesuffix(".json") + ".*parquet"):
+            torn.write_bytes(torn.read_bytes()[:100])
+    for name in ("manifest.json", "removed.parquet"):
+        (store / f"corpus@{corpus.fingerprint}" / name).unlink()
+    build(Order((DRAW,)), str(store))
+    assert contents(store) == whole
+
+
+def test_a_new_source_leaves_the_records_of_the_others_alone(corpus: Corpus, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(corpus.store_uri, tmp_path / "store"))
+    before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    more = build(Order((DRAW, log(tmp_path / "raw", [good(f"r{i}") for i in range(20)]))), str(store))
+    assert more.manifest["records"]["records"] == 140
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    new = {path.relative_to(store).parts[0].partition("@")[0] for path in store.rglob("*") if path not in before}
+    assert new >= {"records", "clean", "samples", "corpus"}
+    assert len(list(store.glob("records@*"))) == 2
+    assert len(list(store.glob("clean@*"))) == 2
+
+
+def test_every_sample_comes_from_a_kept_trajectory(corpus: Corpus) -> None:
+    kept = read_table(corpus.record_parts, ["id", "where"]).to_pylist()
+    removed = set(corpus.removed()["where"].to_pylist())
+    ids = {row["id"] for row in kept if row["where"] not in removed}
+    made = read_table(corpus.sample_parts, SAMPLE_SCHEMA.names, pads.field("omitted").is_null()).to_pylist()
     samples = [Sample.from_row(row) for row in made]
     assert {sample.parent for sample in samples} == ids
     assert len({sample.id for sample in samples}) == len(samples)
@@ -87,42 +126,60 @@ def test_every_sample_comes_from_a_kept_trajectory(corpus: Any) -> None:
 def test_bad_rows_are_counted_and_kept_with_reason_and_place(local_ray: None, tmp_path: Path) -> None:
     lines = [good(f"r{i}") for i in range(60)]
     lines[7] = lines[7][:-9]
-    lines[9] = good("r8")
+    lines[9] = good("r8", hour="11")
+    lines[12] = good("r11")
     lines[20] = good("r20").replace('"role": "user"', '"role": "narrator"')
-    (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    corpus = build([SourceSpec("openai_messages", str(tmp_path / "log.jsonl"))], CorpusRecipe(), str(tmp_path / "s"))
+    corpus = build(Order((log(tmp_path, lines),)), str(tmp_path / "store"))
     records = corpus.manifest["records"]
-    assert records["kept"] + records["quarantined"] + records["dropped"] == 60
-    assert records["reasons"]["quarantined"] == {"not_json": 1, "unknown_role": 1, "duplicate_id": 1}
-    rows = read_table(corpus.records_uri, ["reason", "sentence", "where"], pads.field("status") == "quarantined")
+    assert records["kept"] + records["quarantined"] + records["dropped"] == records["records"] == 60
+    assert records["reasons"]["quarantined"] == {"not_json": 1, "unknown_role": 1}
+    assert records["reasons"]["dropped"] == {"duplicate_id": 1, "exact_duplicate": 1}
+    rows = read_table(corpus.set_aside_parts, ["reason", "sentence", "where"])
     places = {row["reason"]: (row["where"], row["sentence"]) for row in rows.to_pylist()}
-    assert places["duplicate_id"][0].endswith("log.jsonl:10")
-    assert "The id 'r8'" in places["duplicate_id"][1]
     assert places["not_json"][0].endswith("log.jsonl:8")
-    samples = read_table(corpus.samples_uri, ["id"])["id"].to_pylist()
+    removed = {row["reason"]: row for row in corpus.removed().to_pylist()}
+    assert removed["duplicate_id"]["where"].endswith("log.jsonl:10")
+    assert "The id 'r8'" in removed["duplicate_id"]["sentence"]
+    assert removed["exact_duplicate"]["where"].endswith("log.jsonl:13")
+    samples = read_table(corpus.sample_parts, ["id"])["id"].to_pylist()
     assert len(samples) == len(set(samples))
 
 
 def test_too_many_bad_rows_stop_the_build_with_their_reasons(local_ray: None, tmp_path: Path) -> None:
-    lines = [good(f"r{i}") if i % 3 else "{" for i in range(30)]
-    (tmp_path / "log.jsonl").write_text("\n".join(lines))
-    source = SourceSpec("openai_messages", str(tmp_path / "log.jsonl"))
+    source = log(tmp_path, [good(f"r{i}") if i % 3 else "{" for i in range(30)])
     with pytest.raises(ValueError, match=r"10 of 30 records are bad \(33.3%; 5% are allowed\): not_json 10"):
-        build([source], CorpusRecipe(), str(tmp_path / "store"))
-    with pytest.raises(ValueError, match="No complete corpus at"):
-        open_corpus(str(next((tmp_path / "store").iterdir())))
-    allowed = build([source], CorpusRecipe(max_quarantined=0.5), str(tmp_path / "store"))
+        build(Order((source,)), str(tmp_path / "store"))
+    allowed = build(Order((source,), CorpusRecipe(max_quarantined=0.5)), str(tmp_path / "store"))
     assert allowed.manifest["records"]["kept"] == 20
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="No complete corpus at"):
+        open_corpus(str(tmp_path / "empty"))
 
 
-def test_a_missing_path_is_said_before_anything_starts(local_ray: None, tmp_path: Path) -> None:
+def test_a_record_that_shares_its_question_with_an_evaluation_set_is_removed(local_ray: None, tmp_path: Path) -> None:
+    held_out = tmp_path / "questions.jsonl"
+    held_out.write_text(json.dumps({"question": "What time is it, where r3 lives?"}) + "\n")
+    order = Order(
+        (log(tmp_path / "raw", [good(f"r{i}") for i in range(10)]),),
+        against=(EvaluationSet("clocks", str(held_out)),),
+    )
+    corpus = build(order, str(tmp_path / "store"))
+    (row,) = corpus.removed().to_pylist()
+    assert row["id"] == "r3"
+    assert "clocks" in row["sentence"]
+    assert corpus.manifest["records"]["dropped"] == 1
+
+
+def test_wrong_orders_are_refused_before_anything_starts(local_ray: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="absent"):
-        build([SourceSpec("toolbench", str(tmp_path / "absent.json"))], CorpusRecipe(), str(tmp_path / "store"))
+        build(Order((SourceSpec("toolbench", str(tmp_path / "absent.json")),)), str(tmp_path / "store"))
     with pytest.raises(ValueError, match="No source is given"):
-        build([], CorpusRecipe(), str(tmp_path / "store"))
+        Order(())
+    with pytest.raises(ValueError, match="There is no source 'nonsense'; known sources are"):
+        Order((SourceSpec("nonsense", "x.json"),))
 
 
-def test_blocks_hold_what_the_plan_says(corpus: Any, tokenizer_path: str, tmp_path: Path) -> None:
+def test_blocks_hold_what_the_plan_says(corpus: Corpus, tokenizer_path: str, tmp_path: Path) -> None:
     tokens = tokenise(corpus, tokenizer_path, 3000)
     assert tokenise(corpus, tokenizer_path, 3000) == tokens
     table = tokens.index_table(validation=False)
@@ -132,7 +189,7 @@ def test_blocks_hold_what_the_plan_says(corpus: Any, tokenizer_path: str, tmp_pa
     plan = make_plan(index, Mixture(proportional_weights(index), budget=60_000))
     uri = str(tmp_path / "plan.parquet")
     packing = write_plan(plan, table, 3000, 0, uri)
-    blocks = OpenBlocks(uri, tokens.uri, 3000, 0)()
+    blocks = OpenBlocks(uri, tokens.shards_uri, 3000, 0)()
     assert len(blocks) == packing.num_blocks
     assert packing.efficiency > 0.85
     tags = np.concatenate([blocks[i].tags for i in range(len(blocks))])
@@ -145,7 +202,7 @@ def test_blocks_hold_what_the_plan_says(corpus: Any, tokenizer_path: str, tmp_pa
     assert len(plan.rows) <= starts <= len(plan.rows) + padded
 
 
-def test_validation_text_is_in_no_plan(corpus: Any, tokenizer_path: str) -> None:
+def test_validation_text_is_in_no_plan(corpus: Corpus, tokenizer_path: str) -> None:
     tokens = tokenise(corpus, tokenizer_path, 3000)
     train, held = (tokens.index_table(validation=value) for value in (False, True))
     parents = [{name.rsplit("/", 1)[0] for name in table["id"].to_pylist()} for table in (train, held)]

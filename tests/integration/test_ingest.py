@@ -79,11 +79,15 @@ REAL = [
         666,
         {"invented_tool": 12, "no_tool_list": 101, "no_final_answer": 187, "not_utf8": 10},
     ),
-    ("fireact", "train/fireact/*.jsonl.gz", 2063, {}),
+    ("fireact", "train/fireact", 2 * 2063, {}),
     ("sharegpt", "train/glaive", 300, {}),
+    ("intercode", "train/intercode", 3759, {}),
+    ("knowagent", "train/knowagent", 316, {}),
     ("openai_messages", "train/intercode", 3759, {}),
     ("openai_messages", "train/knowagent", 316, {}),
-    ("openai_messages", "train/sgd", 12174, {}),
+    ("openai_messages", "train/sgd", 12174, {"duplicate_tool": 117}),
+    ("think_tags", "train/toolrl", 400, {"unlisted_tool": 2, "duplicate_tool": 1}),
+    ("toolverifier", "train/toolverifier", 555, {"invented_tool": 3}),
     ("openai_messages", "chat", 43157, {}),
 ]
 

@@ -4,82 +4,236 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agentflan_ray.corpus.align import chat_form, react_form
-from agentflan_ray.sample import CAPABILITIES, Part, Sample, Turn
-from agentflan_ray.tokens.encode import Encoder, messages_of, windows
+from agentflan_ray.sample import CAPABILITIES, Capability, Part, Turn
+from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault, messages_of, trimmed
+from agentflan_ray.tokens.templates import TEMPLATES
+from agentflan_ray.tokens.windows import windows
 from agentflan_ray.trajectory import Trajectory
-from tests.small_tokenizer import TEMPLATES, small_tokenizer
+from tests.small_tokenizer import KINDS, NAMES, Kind, small_tokenizer
 from tests.strategies import tool_trajectories
 
-END = {"chatml": "<|im_end|>", "llama2": " </s>", "llama3": "<|eot_id|>", "agent_flan": "<eoa>"}
+LEAD = {"llama2": " ", "mistral": " ", "llama2_as_published": " "}
+END = {
+    "chatml": "<|im_end|>",
+    "llama2": " </s>",
+    "llama3": "<|eot_id|>",
+    "mistral": "</s>",
+    "agentflan": "\u0d3f</s>",
+    "llama2_as_published": " </s>",
+    "system_last": "\n###",
+}
+
+capabilities = st.sampled_from(get_args(Capability))
+texts = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-def taught(sample: Sample, capability: str) -> list[str]:
-    return [p.text for t in sample.turns for p in t.parts if p.capability == capability]
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Turn]:
+    """Any texts in turn, the assistant's in one to three parts that are all learnt."""
+    turns = [Turn("system", (Part(draw(texts)),))] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        turns.append(Turn("user", (Part(draw(texts)),)))
+        parts = draw(st.lists(st.builds(Part, texts, capabilities), min_size=1, max_size=3))
+        turns.append(Turn("assistant", tuple(parts)))
+    # A turn of the assistant without a word teaches nothing, not even to stop.
+    assume(all(turn.text.strip() for turn in turns if turn.role == "assistant"))
+    assume(not any(mark in turn.text for turn in turns for mark in END.values()))
+    return turns
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+def taught(turns: Sequence[Turn], capability: str, template: str) -> str:
+    """What a model has to say under a capability: its parts, with the lead before a turn and the end mark after it."""
+    said = ""
+    for turn in turns:
+        for index, part in enumerate(parts := trimmed(turn).parts):
+            if part.capability == capability:
+                said += LEAD.get(template, "") * (index == 0) + part.text + END[template] * (index == len(parts) - 1)
+    return said
+
+
+def spelt(tokenizer: Any, encoded: Encoded, capability: str) -> str:
+    return str(tokenizer.decode(encoded.input_ids[encoded.tags == CAPABILITIES.index(capability)]))
+
+
+@pytest.mark.parametrize("template", NAMES)
 @pytest.mark.parametrize("form", [chat_form, react_form])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(trajectory=tool_trajectories())
 def test_tagged_tokens_spell_the_supervised_text(template, form, trajectory: Trajectory) -> None:  # type: ignore[no-untyped-def]
     tokenizer = small_tokenizer(template)
     sample = form(trajectory, 0) if form is chat_form else form(trajectory)
     encoded = Encoder(tokenizer)(sample.turns)
-    assert tokenizer.decode(encoded.input_ids) == tokenizer.apply_chat_template(
-        messages_of(sample.turns), tokenize=False
-    )
-    ends = [t.parts[-1].capability for t in sample.turns if t.parts[-1].capability]
-    for index, capability in enumerate(CAPABILITIES):
-        said = tokenizer.decode(encoded.input_ids[encoded.tags == index]).replace(END[template], "")
-        assert said == "".join(taught(sample, capability)), capability
-    stops = tokenizer.convert_tokens_to_ids(END[template].strip())
-    assert int(((encoded.input_ids == stops) & (encoded.tags >= 0)).sum()) == len(ends)
+    messages = messages_of([trimmed(turn) for turn in sample.turns])
+    assert tokenizer.decode(encoded.input_ids) == tokenizer.apply_chat_template(messages, tokenize=False)
+    for capability in CAPABILITIES:
+        assert spelt(tokenizer, encoded, capability) == taught(sample.turns, capability, template), capability
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
 @settings(max_examples=40, deadline=None)
+@given(turns=conversations(), kind=st.sampled_from(KINDS))
+def test_what_is_learnt_is_what_the_template_marks_as_generated(template, turns: list[Turn], kind: Kind) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = small_tokenizer(template, kind)
+    encoded = Encoder(tokenizer)(turns)
+    marked = tokenizer.apply_chat_template(messages_of(turns), return_assistant_tokens_mask=True, return_dict=True)
+    assert encoded.input_ids.tolist() == marked["input_ids"]
+    assert (encoded.tags >= 0).astype(int).tolist() == marked["assistant_masks"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@settings(max_examples=20, deadline=None)
+@given(turns=conversations(), kind=st.sampled_from(KINDS))
+def test_each_part_is_learnt_under_its_own_capability(template, turns: list[Turn], kind: Kind) -> None:  # type: ignore[no-untyped-def]
+    """Every token is learnt as the part that the last of its characters lies in, whatever it covers besides."""
+    tokenizer = small_tokenizer(template, kind)
+    encoded = Encoder(tokenizer)(turns)
+    owners: list[int] = []
+    for turn in map(trimmed, turns):
+        if turn.role == "assistant":
+            spans = [CAPABILITIES.index(p.capability) for p in turn.parts for _ in p.text if p.capability]
+            owners += [spans[0]] * len(LEAD.get(template, "")) + spans + [spans[-1]] * len(END[template])
+    rendered = tokenizer.apply_chat_template(messages_of(turns), tokenize=False)
+    offsets = tokenizer(rendered, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    learnt = np.flatnonzero(encoded.tags >= 0)
+    # Characters of the rendered text that belong to the assistant, in order, are the owners.
+    covered = sorted({place for token in learnt for place in range(*offsets[token])})
+    owned = dict(zip(covered[-len(owners) :] if template in LEAD else covered, owners, strict=True))
+    for token in learnt:
+        assert encoded.tags[token] == owned[offsets[token][1] - 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(conversations(), max_size=4), st.sampled_from(NAMES), st.sampled_from(KINDS))
+def test_a_batch_is_encoded_as_each_would_be_alone(several: list[list[Turn]], template: str, kind: Kind) -> None:
+    encode = Encoder(small_tokenizer(template, kind))
+    for turns, together in zip(several, encode.batch(several), strict=True):
+        if isinstance(together, TemplateFault):
+            with pytest.raises(TemplateFault, match=re.escape(str(together))):
+                encode(turns)
+            continue
+        alone = encode(turns)
+        assert alone.input_ids.tolist() == together.input_ids.tolist()
+        assert alone.tags.tolist() == together.tags.tolist()
+
+
+@pytest.mark.parametrize("template", ["chatml", "llama2", "system_last"])
+@settings(max_examples=25, deadline=None)
 @given(trajectory=tool_trajectories(), max_tokens=st.integers(200, 900))
-def test_windows_fit_and_teach_each_turn_once(trajectory: Trajectory, max_tokens: int) -> None:
-    tokenizer = small_tokenizer()
-    sample = chat_form(trajectory, 0)
-    cut, num_lost = windows(sample.turns, Encoder(tokenizer), max_tokens)
-    whole = Encoder(tokenizer)(sample.turns)
+def test_windows_fit_and_teach_each_turn_once(template, trajectory: Trajectory, max_tokens: int) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = small_tokenizer(template)
+    turns = chat_form(trajectory, 0).turns
+    encode = Encoder(tokenizer)
+    num_encoded = 0
+
+    def counted(some: Sequence[Turn]) -> Encoded:
+        nonlocal num_encoded
+        num_encoded += 1
+        return encode(some)
+
+    cut, num_lost = windows(turns, counted, max_tokens)
     assert all(len(window) <= max_tokens for window in cut)
-    learnt = [t for t in sample.turns if any(p.capability for p in t.parts)]
-    ends = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    kept = sum(int(((window.input_ids == ends) & (window.tags >= 0)).sum()) for window in cut)
+    # Linear: the whole once, and each window once or, where a joint was longer than reckoned, a few times.
+    assert num_encoded <= 1 + 4 * (len(cut) + num_lost + len(turns) // 6)
+    whole = encode(turns)
+    learnt = [turn for turn in turns if any(part.capability for part in turn.parts)]
+    kept = sum(spelt_end(tokenizer, window, END[template]) for window in cut)
     assert kept + num_lost == len(learnt)
     if not num_lost:
         taught_ids = np.concatenate([window.input_ids[window.tags >= 0] for window in cut])
         assert taught_ids.tolist() == whole.input_ids[whole.tags >= 0].tolist()
-    task = next(turn.text for turn in sample.turns if turn.role == "user")
+    task = next(turn.text for turn in turns if turn.role == "user")
     for window in cut:
         text = tokenizer.decode(window.input_ids)
-        assert sample.turns[0].text in text
+        assert turns[0].text in text
         assert task in text
-        roles = re.findall(r"<\|im_start\|>(\w+)", text)
-        assert all(a != b for a, b in itertools.pairwise(roles))
+        roles = re.findall(r"<\|im_start\|>(\w+)|\[/?INST\]|USER|REPLY", text)
+        assert template != "chatml" or all(a != b for a, b in itertools.pairwise(roles))
 
 
-def test_a_template_that_changes_text_is_refused() -> None:
-    tokenizer = small_tokenizer("llama2")
-    turns = [Turn("user", (Part("Hi"),)), Turn("assistant", (Part("  indented", "general"),))]
-    with pytest.raises(ValueError, match=r"chat template changes the text of turn 1 \('  indented'\)"):
-        Encoder(tokenizer)(turns)
+def spelt_end(tokenizer: Any, window: Encoded, end: str) -> int:
+    """How many turns of a window are learnt, told by the end marks that are."""
+    return str(tokenizer.decode(window.input_ids[window.tags >= 0])).count(end)
 
 
-def test_a_conversation_that_repeats_itself_is_tagged_in_the_right_place() -> None:
+def test_blanks_round_a_text_are_left_out_and_its_parts_keep_their_tags() -> None:
+    turn = Turn("assistant", (Part(" \n"), Part("  go", "reasoning"), Part(" on", "general"), Part("\t", "retrieval")))
+    assert trimmed(turn) == Turn("assistant", (Part("go", "reasoning"), Part(" on", "general")))
+    assert trimmed(Turn("user", (Part(" "), Part("")))) == Turn("user", ())
+    tokenizer = small_tokenizer()
+    encoded = Encoder(tokenizer)([Turn("user", (Part("Hi "),)), turn])
+    assert tokenizer.decode(encoded.input_ids).endswith("user\nHi<|im_end|>\n<|im_start|>assistant\ngo on<|im_end|>\n")
+    assert spelt(tokenizer, encoded, "reasoning") == "go"
+    assert spelt(tokenizer, encoded, "general") == " on<|im_end|>"
+    assert spelt(tokenizer, encoded, "retrieval") == ""
+
+
+@pytest.mark.parametrize("template", NAMES)
+def test_texts_that_stand_in_each_other_are_told_apart(template: str) -> None:
+    capability: Capability = "general"
     turns = [
+        Turn("system", (Part("Say yes. Reply: assistant\nyes yes"),)),
         Turn("user", (Part("yes"),)),
         Turn("assistant", (Part("yes"),)),
-        Turn("user", (Part("yes"),)),
-        Turn("assistant", (Part("yes", "general"),)),
+        Turn("user", (Part("assistant\nyes"),)),
+        Turn("assistant", (Part("yes", capability),)),
     ]
-    encoded = Encoder(small_tokenizer())(turns)
-    assert np.flatnonzero(encoded.tags >= 0).tolist() == list(range(len(encoded) - 5, len(encoded) - 1))
+    tokenizer = small_tokenizer(template)
+    encoded = Encoder(tokenizer)(turns)
+    assert spelt(tokenizer, encoded, capability) == LEAD.get(template, "") + "yes" + END[template]
+    last = np.flatnonzero(encoded.tags >= 0)
+    assert last.tolist() == list(range(last[0], last[-1] + 1))
+    assert tokenizer.decode(encoded.input_ids[last[-1] + 1 :]).strip() == ""
+
+
+def with_template(text: str) -> Any:
+    tokenizer = small_tokenizer()
+    tokenizer.chat_template = text
+    return tokenizer
+
+
+def test_what_the_template_cannot_render_is_named_and_spares_the_others() -> None:
+    good = [Turn("user", (Part("Hi"),)), Turn("assistant", (Part("Hello", "general"),))]
+    twice = [good[0], *good]
+    control = [good[0], Turn("assistant", (Part("a</s>b", "general"),))]
+    first, second, third, fourth = Encoder(small_tokenizer("llama2_as_published")).batch([good, twice, control, good])
+    assert isinstance(first, Encoded)
+    assert isinstance(fourth, Encoded)
+    assert isinstance(second, TemplateFault)
+    assert (second.reason, str(second)) == (
+        "template_refuses",
+        "The chat template refuses this conversation: Conversation roles must alternate.",
+    )
+    assert isinstance(third, TemplateFault)
+    assert (third.reason, str(third)) == (
+        "control_token_in_text",
+        "The text of turn 1 ('a</s>b') holds '</s>', with which the chat template marks turns.",
+    )
+
+
+def test_a_template_that_changes_text_is_refused_with_the_turn() -> None:
+    template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'].split('</think>')[-1] }}</s>\n{% endfor %}"  # R1 does
+    )
+    turns = [Turn("user", (Part("Hi"),)), Turn("assistant", (Part("<think>so</think>Yes", "general"),))]
+    with pytest.raises(TemplateFault, match=r"changes the text of turn 1 \('<think>so</think>Yes'\)") as caught:
+        Encoder(with_template(template))(turns)
+    assert caught.value.reason == "template_changes_text"
+
+
+def test_a_template_that_leaves_a_turn_out_is_refused() -> None:
+    template = (
+        "{% for m in messages if m['role'] != 'system' %}{{ m['role'] }}: {{ m['content'] }}<|im_end|>\n{% endfor %}"
+    )
+    turns = [Turn("system", (Part("S"),)), Turn("user", (Part("Hi"),)), Turn("assistant", (Part("Yes", "general"),))]
+    with pytest.raises(TemplateFault, match=r"renders turn 0 \(system\) 0 times instead of once") as caught:
+        Encoder(with_template(template))(turns)
+    assert caught.value.reason == "template_drops_turn"

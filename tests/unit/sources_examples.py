@@ -154,7 +154,8 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
                 (
                     "You are an autonomous intelligent agent. You can use actions to help people solve problems.\n"
                     "Name: get_search_movie(movie_name)\nDescription: Search.\nParameters:\n"
-                    "- movie_name (Type: string): The name.\nReturns:\n- id : The ID.\n\n"
+                    "- movie_name (Type: string): The name.\n- kind (Type: List, Enum: [a, b])\n"
+                    "Returns:\n- id : The ID.\n\n"
                     "Name: finish(answer)\nDescription: End\nParameters:\n- answer (Type: ['string', 'number']): It\n",
                     None,
                 ),
@@ -360,6 +361,127 @@ RECORDS: dict[str, list[dict[str, Any]]] = {
                 {"role": "user", "content": "Observation: he"},
                 {"role": "assistant", "content": "Thought: he.\nAction: finish[He]"},
             ]
+        },
+        {
+            "instruction": "Question: who?",
+            "input": "",
+            "output": "A. he\nB. she\nThought: search.\nAction: search[who]\nObservation: he\nThought: he.\n"
+            "Action: finish[A]\nObservation: Episode finished, reward = 1\n",
+        },
+    ],
+    "intercode": [
+        {
+            "id": "ic_bash_1",
+            "messages": [
+                {"role": "user", "content": "How many files?"},
+                {"role": "assistant", "content": "Action: ls | wc -l"},
+                {"role": "user", "content": "Observation: 3"},
+            ],
+        }
+    ],
+    "knowagent": [
+        {
+            "id": "k1",
+            "messages": [
+                {"role": "user", "content": "Put the mug away."},
+                {"role": "assistant", "content": "Think: plan.\nActionPath: Start\nThink: go.\ngo to shelf 1"},
+                {"role": "user", "content": "You see nothing."},
+                {"role": "assistant", "content": "take mug 1 from shelf 1"},
+            ],
+        }
+    ],
+    "think_tags": [
+        {
+            "instruction": "You are a helpful assistant.\n\n**Available Tools**\nIn your response, you can use:\n"
+            "1. Name: get_weather\nDescription: Weather of a city.\n"
+            'Parameters: {"city": {"description": "Where.", "type": "str", "default": ""}, '
+            '"days": {"description": "How many.", "type": "int, optional", "default": ""}, '
+            '"unit": {"description": "Which.", "type": "string", "default": "C"}, '
+            '"hours": {"description": "When.", "type": "List[int]", "default": ""}}\n'
+            "2. Name: Say it\nDescription: Say.\nParameters: {}\n\n**Steps for Each Turn**\n1. Think",
+            "input": "**Dialogue Records History**\n<user> Weather in <b>Rome</b>? </user>\n\n"
+            "<think> I should use the appropriate tool with proper parameters to respond to the user's need. </think>\n"
+            '<tool_call>\n{"name": "get_weather", "parameters": {"city": "Rome"}}\n</tool_call>\n'
+            "<obs> sunny </obs>\n\n<think> Mine. </think>\n<response> Sunny. </response>\n\n<user> And Oslo? </user>",
+            "output": "<think> Look it up with <tool_call> again. </think>\n<tool_call>\n"
+            '{"name": "get_weather", "parameters": {"city": "Oslo"}}\n{"name": "Say it", "parameters": {}}\n'
+            "</tool_call>\n<response> Wait. </response>",
+        },
+        {
+            "id": "h1",
+            "conversations": [
+                {
+                    "from": "system",
+                    "value": "Be brief.\n\n# Tools\n\nFunction signatures are within <tools></tools> XML tags:\n"
+                    f"<tools>\n{json.dumps({'type': 'function', 'function': WEATHER})}\n</tools>\n\n"
+                    "For each call return a JSON object within <tool_call></tool_call> XML tags.",
+                },
+                {"from": "human", "value": "Weather in Rome and Oslo?"},
+                {
+                    "from": "gpt",
+                    "value": "<think>\nLook them up.\n</think>\n\nOne moment.\n"
+                    "<tool_call>\n{'arguments': {'city': 'Rome'}, 'name': 'get_weather'}\n</tool_call>\n"
+                    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
+                },
+                {
+                    "from": "tool",
+                    "value": "<tool_response>\nsunny\n</tool_response>\n<tool_response>\nsnow\n</tool_response>",
+                },
+                {"from": "gpt", "value": "Sun and snow."},
+            ],
+        },
+    ],
+    "toolverifier": [
+        {
+            "text": "User: Weather in Rome?\n###\nTool Choices: Weather = The Weather tool gets the weather.\n"
+            "News = The News tool gets news.\n###\nThought: It tells the weather.\n\nNot the news.\n"
+            'Act: CALLTOOL["Weather"]'
+        }
+    ],
+    "toolalpaca": [
+        {
+            "Name": "Weather",
+            "Function_Description": {
+                "getWeather": "Weather of a city.\n"
+                'Parameters: {"city": "Required. string. The city.", "unit": "string. One of: [C, F]. The unit.", '
+                '"hours": "Array[integer]. When, e.g. "noon"."}\n'
+                "Output: Successful response.\n - Format: application/json\n - Structure: Object{sky}",
+                "components": "",
+            },
+            "Instances": [
+                {
+                    "input": "Weather here?\nHint: ask where.",
+                    "output": "It is sunny.",
+                    "Final Thought": "Thought: I know.",
+                    "intermediate_steps": [
+                        [
+                            [
+                                "getDetails",
+                                '{"Question": "Where are you?"}',
+                                " A city is missing.\nAction: getDetails\nAction Input: {}",
+                            ],
+                            "In Rome.",
+                        ],
+                        [
+                            [
+                                "getWeather",
+                                '{"city": "Rome"}',
+                                " Look it up.\nAction: getWeather\nAction Input: {}",
+                            ],
+                            "Status Code: 200. Response: sunny",
+                        ],
+                    ],
+                }
+            ],
+        }
+    ],
+    "alpaca": [
+        {
+            "system": "Be brief.",
+            "instruction": "Translate.",
+            "input": "casa",
+            "output": "house",
+            "history": [["Hi.", "Hello."]],
         }
     ],
 }

@@ -17,6 +17,7 @@ LAYERS = (
     ("corpus",),
     ("mixture",),
     ("tokens",),
+    ("view",),
     ("train", "evaluate"),
     ("search",),
     ("cluster", "analyse"),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
+import json
 from typing import Any
 
 import pytest
 
 from agentflan_ray.sources import SOURCES, Dropped, MalformedRecord, Where
+from agentflan_ray.sources.base import arguments_text, parse_literal, record_id, schema_type
+from agentflan_ray.sources.ingest import record_rows
 from agentflan_ray.sources.toolbench import read_tool_list
 from agentflan_ray.trajectory import Trajectory, validate
 from tests.unit.sources_examples import (
@@ -26,7 +30,7 @@ from tests.unit.sources_examples import (
 HERE = Where("data/demo_file.jsonl.gz", 7)
 
 
-def parse(source: str, row: dict[str, Any], where: Where = HERE) -> list[Trajectory | Dropped]:
+def parse(source: str, row: dict[str, Any], where: Where = HERE) -> list[Trajectory | Dropped | MalformedRecord]:
     return list(SOURCES[source].parse(row, where))
 
 
@@ -145,7 +149,7 @@ EXPECTED: list[tuple[str, int, str, str, list[tuple[str, ...]]]] = [
     (
         "agenttraj",
         1,
-        "movie_1-e8a2c8f8",
+        "movie_1-*",
         "tool",
         [
             ("user", "", "Who?"),
@@ -168,28 +172,28 @@ EXPECTED: list[tuple[str, int, str, str, list[tuple[str, ...]]]] = [
     (
         "toolbench",
         1,
-        "demo_file-7",
+        "demo_file-*",
         "tool",
         [*WEATHER_TALK, ("assistant*", "Now I can answer.", "Sunny.")],
     ),
-    ("toolbench", 2, "demo_file-7", "tool", [*WEATHER_TALK, ("assistant*", "I know.", "Sunny.")]),
-    ("toolbench", 3, "demo_file-7", "tool", [*WEATHER_TALK, ("assistant*", "I know.", "Sunny.")]),
+    ("toolbench", 2, "demo_file-*", "tool", [*WEATHER_TALK, ("assistant*", "I know.", "Sunny.")]),
+    ("toolbench", 3, "demo_file-*", "tool", [*WEATHER_TALK, ("assistant*", "I know.", "Sunny.")]),
     ("toolbench", 4, "STEP 1: Weather in Rome?", "tool", [*WEATHER_TALK, ("assistant*", "I know.", "Sunny.")]),
     (
         "agentflan",
         0,
-        "af_1",
+        "demo_file-af_1",
         "tool",
         [
             ("user", "", "How many rows?"),
             ("assistant*", "Count.", "", 'execute_sql {"query": "SELECT COUNT(*) FROM t"}'),
         ],
     ),
-    ("agentflan", 1, "af_2", "tool", [*WEATHER_TALK, ("assistant*", "Done.", "Sunny.")]),
+    ("agentflan", 1, "demo_file-af_2", "tool", [*WEATHER_TALK, ("assistant*", "Done.", "Sunny.")]),
     (
         "sharegpt",
         0,
-        "demo_file-7",
+        "demo_file-*",
         "tool",
         [
             ("user", "", "Hello.\n\nWeather in Rome?"),
@@ -236,13 +240,107 @@ EXPECTED: list[tuple[str, int, str, str, list[tuple[str, ...]]]] = [
     (
         "fireact",
         0,
-        "demo_file-7",
+        "demo_file-*",
         "tool",
         [
             ("user", "", "who?"),
             ("assistant*", "search.", "", 'search {"query": "who"}'),
             ("tool", "", "he"),
             ("assistant*", "he.", "He"),
+        ],
+    ),
+    (
+        "fireact",
+        1,
+        "demo_file-*",
+        "tool",
+        [
+            ("user", "", "who?\nA. he\nB. she"),
+            ("assistant*", "search.", "", 'search {"query": "who"}'),
+            ("tool", "", "he"),
+            ("assistant*", "he.", "A"),
+        ],
+    ),
+    (
+        "intercode",
+        0,
+        "ic_bash_1",
+        "tool",
+        [("user", "", "How many files?"), ("assistant*", "", "", 'bash {"command": "ls | wc -l"}')],
+    ),
+    (
+        "knowagent",
+        0,
+        "k1",
+        "tool",
+        [
+            ("user", "", "Put the mug away."),
+            ("assistant*", "plan.\ngo.", "", 'go_to {"place": "shelf 1"}'),
+            ("tool", "", "You see nothing."),
+            ("assistant*", "", "", 'take {"object": "mug 1", "place": "shelf 1"}'),
+        ],
+    ),
+    (
+        "think_tags",
+        0,
+        "demo_file-*",
+        "tool",
+        [
+            ("user", "", "Weather in <b>Rome</b>?"),
+            ("assistant", "", "", WEATHER_CALL),
+            ("tool", "", "sunny"),
+            ("assistant", "Mine.", "Sunny."),
+            ("user", "", "And Oslo?"),
+            ("assistant*", "Look it up with <tool_call> again.", "Wait.", 'get_weather {"city": "Oslo"}', "Say it {}"),
+        ],
+    ),
+    (
+        "think_tags",
+        1,
+        "h1",
+        "tool",
+        [
+            ("user", "", "Weather in Rome and Oslo?"),
+            ("assistant*", "Look them up.", "One moment.", WEATHER_CALL, 'get_weather {"city": "Oslo"}'),
+            ("tool", "", "sunny"),
+            ("tool", "", "snow"),
+            ("assistant*", "", "Sun and snow."),
+        ],
+    ),
+    (
+        "toolverifier",
+        0,
+        "demo_file-*",
+        "tool",
+        [
+            ("user", "", "Weather in Rome?"),
+            ("assistant*", "It tells the weather.\n\nNot the news.", "", "Weather {}"),
+        ],
+    ),
+    (
+        "toolalpaca",
+        0,
+        "demo_file-*-1",
+        "tool",
+        [
+            ("user", "", "Weather here?"),
+            ("assistant*", "A city is missing.", "Where are you?"),
+            ("user", "", "In Rome."),
+            ("assistant*", "Look it up.", "", 'getWeather {"city": "Rome"}'),
+            ("tool", "", "Status Code: 200. Response: sunny"),
+            ("assistant*", "I know.", "It is sunny."),
+        ],
+    ),
+    (
+        "alpaca",
+        0,
+        "demo_file-*",
+        "chat",
+        [
+            ("user", "", "Hi."),
+            ("assistant*", "", "Hello."),
+            ("user", "", "Translate.\n\ncasa"),
+            ("assistant*", "", "house"),
         ],
     ),
 ]
@@ -252,7 +350,8 @@ EXPECTED: list[tuple[str, int, str, str, list[tuple[str, ...]]]] = [
 def test_records_become_turns(source: str, index: int, identity: str, case: str, turns: list[tuple[str, ...]]) -> None:
     (trajectory,) = parse(source, RECORDS[source][index])
     assert isinstance(trajectory, Trajectory)
-    assert (trajectory.id, trajectory.meta["case"]) == (identity, case)
+    assert fnmatch.fnmatchcase(trajectory.id, identity)
+    assert trajectory.meta["case"] == case
     assert brief(trajectory) == turns
     assert validate(trajectory) == []
     assert Trajectory.from_row(trajectory.to_row()) == trajectory
@@ -278,7 +377,10 @@ def test_tools_listed_in_an_instruction_are_read() -> None:
     assert isinstance(trajectory, Trajectory)
     (tool,) = trajectory.tools
     assert (tool.name, tool.description) == ("get_search_movie", "Search.")
-    assert tool.properties == {"movie_name": {"type": "string", "description": "The name."}}
+    assert tool.properties == {
+        "movie_name": {"type": "string", "description": "The name."},
+        "kind": {"type": "array", "enum": ["a", "b"]},
+    }
 
 
 def test_ways_through_one_item_have_ids_of_their_own() -> None:
@@ -300,9 +402,18 @@ def test_what_is_cut_is_counted() -> None:
     assert trajectory.meta == {"case": "tool", "trailing_turns_cut": "1", "leading_turns_cut": "1"}
 
 
+def test_every_thought_of_a_reply_is_kept() -> None:
+    reply = "Well.\nThought: one.\nThought: two.\nAction: get_weather\nAction Input: {}"
+    (trajectory,) = _trajectories(
+        "toolbench", toolbench_row(("user", "q"), ("assistant", reply), ("function", "x"), FINISHED)
+    )
+    assert brief(trajectory)[1] == ("assistant*", "Well.\none.\ntwo.", "", "get_weather {}")
+
+
 AGENTFLAN_FILES = [
     ("agent_instruct_tflan.jsonl", {"case": "tool", "aligned": "tflan"}),
     ("toolbench_tflan_60p_r10r5u7.jsonl", {"case": "tool", "aligned": "tflan"}),
+    ("toolbench_tflan_cot_30p.jsonl", {"case": "tool", "aligned": "cot"}),
     ("toolbench_instruct_j1s1_3k.jsonl", {"case": "tool", "aligned": "instruct"}),
     ("toolbench_negative.jsonl", {"case": "irrelevant_tool"}),
 ]
@@ -323,6 +434,7 @@ def test_agentflan_files_are_told_apart_by_name(file: str, meta: dict[str, str])
     (trajectory,) = parse("agentflan", row, Where(f"s3://bucket/{file}", 1))
     assert isinstance(trajectory, Trajectory)
     assert trajectory.meta == meta
+    assert trajectory.id == f"{file.removesuffix('.jsonl')}-1"
     assert [message.loss for message in trajectory.messages if message.role == "assistant"] == [False, True]
 
 
@@ -383,6 +495,19 @@ DROPPED: list[tuple[str, dict[str, Any], str]] = [
         "nothing_after_demonstration",
     ),
     ("agentinstruct", {"id": "kg_2", "conversations": renamed(KG_INSTRUCTION, "Ok.")}, "nothing_after_demonstration"),
+    (
+        "toolverifier",
+        {"text": 'User: q\n###\nTool Choices: A = a.\n###\nThought: t\nAct: CALLTOOL["B"]'},
+        "invented_tool",
+    ),
+    ("toolalpaca", {"Function_Description": None, "Instances": [{}]}, "no_documentation"),
+    ("toolalpaca", {"Function_Description": {}, "Instances": []}, "no_call"),
+    ("toolalpaca", {"Function_Description": {}, "Instances": [{"input": "q", "output": "a"}]}, "no_call"),
+    (
+        "toolalpaca",
+        {"Function_Description": {}, "Instances": [{"output": "Agent stopped due to iteration limit or time limit."}]},
+        "no_final_answer",
+    ),
 ]
 
 
@@ -432,6 +557,16 @@ MALFORMED: list[tuple[str, dict[str, Any], str]] = [
         "arguments_not_json",
     ),
     ("agentflan", {"conversation": [{"role": "user", "content": "q"}]}, "unknown_task"),
+    ("fireact", {"instruction": "q", "output": "Action: finish[a]"}, "no_steps"),
+    ("think_tags", {"conversations": [{"from": "gpt", "value": "<think> a"}]}, "unpaired_tag"),
+    ("think_tags", {"conversations": [{"from": "gpt", "value": "a</think> b"}]}, "unpaired_tag"),
+    ("think_tags", {"conversations": [{"from": "gpt", "value": "<tool_call>call it</tool_call>"}]}, "call_not_json"),
+    ("think_tags", {"instruction": "x", "input": "Hi.", "output": "x"}, "text_outside_tags"),
+    ("think_tags", {"instruction": "x", "input": "<user>Hi.</user>", "output": "x"}, "no_tool_list"),
+    ("toolverifier", {"text": "User: q"}, "not_a_choice"),
+    ("toolalpaca", {"Function_Description": "x"}, "not_an_object"),
+    ("alpaca", {"instruction": "q", "output": react("t", "search", {"q": "x"})}, "steps_without_tools"),
+    ("alpaca", {"instruction": "q", "output": "a", "history": [["only one"]]}, "history_not_pairs"),
 ]
 
 
@@ -458,7 +593,10 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         {"tools": [WEATHER], "messages": [{"role": "assistant", "content": react("t", "get_time", {})}]},
         "unlisted_tool",
     ),
-    ({"tools": [WEATHER, WEATHER], "messages": [{"role": "assistant", "content": "x"}]}, "duplicate_tool"),
+    (
+        {"tools": [WEATHER, {**WEATHER, "description": "x"}], "messages": [{"role": "assistant", "content": "x"}]},
+        "duplicate_tool",
+    ),
     ({"messages": [{"role": "assistant", "content": "x", "loss": False}]}, "nothing_to_learn"),
     ({"messages": [{"role": "assistant", "content": ""}]}, "empty_assistant_message"),
     ({"messages": [{"role": "assistant", "content": "x" * 1_000_001}]}, "message_too_long"),
@@ -483,8 +621,116 @@ def test_tool_lists_are_read_as_json_and_as_literals() -> None:
         read_tool_list("access to the following APIs: [f(x)]")
 
 
-def test_every_source_has_a_data_sheet() -> None:
-    for name, source in SOURCES.items():
-        module = __import__(source.parse.__module__, fromlist=["__doc__"])
-        assert source.name == name
-        assert "Data sheet" in (module.__doc__ or "")
+def test_tools_of_toolrl_say_what_is_required_by_what_its_calls_leave_out() -> None:
+    (trajectory,) = _trajectories("think_tags", RECORDS["think_tags"][0])
+    weather, say = trajectory.tools
+    assert (weather.name, weather.description, say.name, say.properties) == (
+        "get_weather",
+        "Weather of a city.",
+        "Say it",
+        {},
+    )
+    assert weather.required == ("city",)
+    assert weather.properties == {
+        "city": {"type": "string", "description": "Where."},
+        "days": {"type": "integer", "description": "How many."},
+        "unit": {"type": "string", "description": "Which.", "default": "C"},
+        "hours": {"type": "array", "description": "When."},
+    }
+
+
+def test_a_hermes_system_turn_keeps_its_own_words_and_gives_its_tools() -> None:
+    (trajectory,) = _trajectories("think_tags", RECORDS["think_tags"][1])
+    assert trajectory.messages[0].content == "Be brief."
+    assert [tool.name for tool in trajectory.tools] == ["get_weather"]
+    assert trajectory.tools[0].required == ("city",)
+
+
+def test_tools_of_toolalpaca_are_read_from_prose() -> None:
+    (trajectory,) = _trajectories("toolalpaca", RECORDS["toolalpaca"][0])
+    (tool,) = trajectory.tools
+    assert (tool.name, tool.description, tool.required) == ("getWeather", "Weather of a city.", ("city",))
+    assert tool.properties == {
+        "city": {"type": "string", "description": "The city"},
+        "unit": {"type": "string", "description": "One of: [C, F]. The unit", "enum": ["C", "F"]},
+        "hours": {"type": "array", "description": 'Array[integer]. When, e.g. "noon"'},
+    }
+
+
+def test_a_bad_instance_does_not_take_the_others_with_it() -> None:
+    record = RECORDS["toolalpaca"][0]
+    good = record["Instances"][0]
+    invented = {**good, "intermediate_steps": [[["fly", "{}", "x"], "`fly` is not a valid action."]]}
+    broken = {**good, "intermediate_steps": [["x"]]}
+    outcomes = parse("toolalpaca", {**record, "Instances": [good, "error", invented, broken, good]})
+    assert [getattr(outcome, "reason", "kept") for outcome in outcomes] == [
+        "kept",
+        "not_an_object",
+        "invented_tool",
+        "step_not_readable",
+        "kept",
+    ]
+    rows = record_rows(SOURCES["toolalpaca"], HERE, {**record, "Instances": ["error", good]})
+    assert [(row["status"], row["where"]) for row in rows] == [("quarantined", str(HERE)), ("kept", f"{HERE}#2")]
+
+
+def test_a_tool_listed_twice_in_the_same_words_is_listed_once() -> None:
+    (trajectory,) = _trajectories("sharegpt", {**RECORDS["sharegpt"][0], "tools": [WEATHER, WEATHER]})
+    assert [tool.name for tool in trajectory.tools] == ["get_weather"]
+
+
+def test_ids_come_from_the_record_not_from_its_row() -> None:
+    row = {"b": 1, "a": "x"}
+    identity = record_id(row, HERE)
+    assert fnmatch.fnmatchcase(identity, "demo_file-" + "[0-9a-f]" * 16)
+    assert record_id({"a": "x", "b": 1}, Where(HERE.file, 8)) == identity
+    assert record_id({**row, "b": 2}, HERE) != identity
+    assert record_id({"id": 5}, HERE) == "5"
+
+
+TYPES = {
+    "string": "string",
+    "str, optional": "string",
+    "List[int]": "array",
+    "Tuple[float, float]": "array",
+    "['string', 'null']": "string",
+    "float": "number",
+    "bool": "boolean",
+    "Dict": "object",
+    "Callable[[float], float]": "any",
+    "": "any",
+}
+
+
+def test_types_of_other_notations_are_json_schema_types() -> None:
+    assert {text: schema_type(text) for text in TYPES} == TYPES
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": true}', {"a": True}),
+        ("{'a': True, 'b': None}", {"a": True, "b": None}),
+        ("('a', 1)", ["a", 1]),
+        ("{'a': {1, 2}}", None),
+        ("f(x)", None),
+        ("{[]: 1}", None),
+        ("[" * 5_000, None),
+        (r"'\d'", r"\d"),
+    ],
+)
+def test_literals_are_json_or_python_that_json_can_say(text: str, value: Any) -> None:
+    assert parse_literal(text) == value
+
+
+def test_arguments_printed_by_python_become_json() -> None:
+    assert json.loads(arguments_text("{'city': 'Rome', 'now': True}")) == {"city": "Rome", "now": True}
+    assert arguments_text("{city: Rome}") == "{city: Rome}"
+
+
+def test_a_record_nested_to_the_limit_is_quarantined() -> None:
+    deep: Any = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    (row,) = record_rows(SOURCES["alpaca"], HERE, {"instruction": "q", "output": "a", "extra": deep})
+    assert (row["status"], row["reason"]) == ("quarantined", "nested_too_deeply")

@@ -1,0 +1,34 @@
+"""The command ``agentflan``: sources, build, view, plan, export, report. The sweep is ``experiments/sweep.py``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from agentflan_ray.cli.corpus import add_commands
+from agentflan_ray.cli.flags import add_source_flags, exit_on_user_error, sources_of
+
+__all__ = ["add_source_flags", "exit_on_user_error", "main", "sources_of"]
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="agentflan", description="Tune chat models into agents, and measure it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_commands(commands)
+
+    report = commands.add_parser("report", help="write the report of a run folder again")
+    report.add_argument("run", type=Path)
+    report.set_defaults(run_command=_report)
+
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        arguments.run_command(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from agentflan_ray.analyse import report
+
+    Console().print(f"Report: {report.write(arguments.run)}", soft_wrap=True)

@@ -1,0 +1,306 @@
+"""Commands about corpora: sources, build, view, plan, export."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from agentflan_ray.cli.flags import DEFAULT_MODEL, add_source_flags, add_token_flags, sources_of
+
+if TYPE_CHECKING:
+    from agentflan_ray.corpus.build import Order
+    from agentflan_ray.corpus.teacher.recipe import TeacherRecipe
+    from agentflan_ray.corpus.teacher.replies import Teacher
+    from agentflan_ray.mixture import Index, Plan
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser's subparsers."""
+    sources = commands.add_parser("sources", help="list the formats that can be read, or print one's data sheet")
+    sources.add_argument("name", nargs="?", help="a format")
+    sources.set_defaults(run_command=_sources)
+
+    build = commands.add_parser("build", help="build corpora from raw files and print what became of them")
+    add_source_flags(build)
+    build.add_argument("--out", required=True, help="folder or URI of the corpus store")
+    build.add_argument(
+        "--recipe", default="laptop", help="laptop (all kinds, for a mixture to weigh), agent-flan or react-baseline"
+    )
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--max-quarantined", type=float, default=0.05, help="share of bad records that stops the build")
+    add_token_flags(build)
+    _add_cleaning_flags(build)
+    _add_teacher_flags(build)
+    build.set_defaults(run_command=_build)
+
+    view = commands.add_parser("view", help="show trajectories of a corpus, their samples, and what each token teaches")
+    view.add_argument("corpus", help="a corpus@... folder")
+    view.add_argument("--id", action="append", default=[], help="id or file:row of a record (repeatable)")
+    view.add_argument("--source", help="only records read as this source")
+    view.add_argument("--case", help="only records with a sample of this case")
+    view.add_argument("--reason", help="only records that were left out for this reason")
+    view.add_argument("--sample", help="which sample stands beside the record: chat, cot, react, near_miss ...")
+    view.add_argument("--limit", type=int, help="records to show (default: 1 on the terminal, 300 on a page)")
+    view.add_argument("--html", type=Path, metavar="FILE", help="write a page with filters instead")
+    view.add_argument("--tokens", action="store_true", help="show the tokens of --model and their mask")
+    view.add_argument("--model", default=DEFAULT_MODEL, help="whose tokenizer and chat template are used")
+    view.add_argument("--template", help="a named chat template, for models that have none of their own")
+    view.set_defaults(run_command=_view)
+
+    plan = commands.add_parser("plan", help="say which rows of a corpus a mixture would read, and what share comes out")
+    plan.add_argument("corpus", help="a corpus@... folder")
+    plan.add_argument(
+        "--weights",
+        action="append",
+        required=True,
+        help="shares of supervised tokens: reasoning=0.4,general=0.6; or temperature=2: the corpus's own shares to the "
+        "power of 1/2; or drop: the paper's way, reasoning : retrieval : understanding = 1 : 0.25 : 0.75 by leaving "
+        "text out. Several times with a part of the budget before each, for phases: 0.7:reasoning=1 0.3:general=1",
+    )
+    plan.add_argument("--budget", type=int, help="tokens to read at fraction 1 (not for drop)")
+    plan.add_argument("--fraction", type=float, default=1.0, help="part of the data and of the budget")
+    plan.add_argument("--max-repeats", type=int, default=4, help="how often a sample is read at most")
+    plan.add_argument("--cap", action="store_true", help="where a share can't be met, read fewer tokens")
+    add_token_flags(plan)
+    plan.set_defaults(run_command=_plan)
+
+    export = commands.add_parser("export", help="write a corpus in a format that other trainers read")
+    export.add_argument("corpus", help="a corpus@... folder")
+    export.add_argument("--format", required=True, choices=("agentflan", "sharegpt", "openai", "datasets"))
+    export.add_argument("--what", default="samples", choices=("samples", "trajectories"))
+    export.add_argument("--out", required=True, help="folder or URI")
+    export.set_defaults(run_command=_export)
+
+
+def _add_cleaning_flags(build: argparse.ArgumentParser) -> None:
+    build.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="NAME=URI",
+        help="an evaluation set whose items no record may contain, such as hotpotqa=dev.json#question (repeatable)",
+    )
+    build.add_argument(
+        "--near-duplicates", default="0.9", help="similarity above which a repeat is removed, or off (default: 0.9)"
+    )
+    build.add_argument("--language", action="append", default=[], help="keep only this language, such as en")
+    build.add_argument("--min-characters", type=int, help="remove records with less text to learn from")
+    build.add_argument("--max-characters", type=int, help="remove records with more text")
+    build.add_argument("--max-turns", type=int, help="remove records with more messages")
+    build.add_argument(
+        "--personal-data", action="append", default=[], help="remove records with: email, phone, card, iban, ip"
+    )
+
+
+def _add_teacher_flags(build: argparse.ArgumentParser) -> None:
+    build.add_argument("--teacher", metavar="MODEL", help="a model that words the replies of negatives")
+    build.add_argument("--teacher-url", help="its OpenAI-compatible endpoint; without it MODEL runs on this cluster")
+    build.add_argument("--teacher-key", default="OPENAI_API_KEY", help="environment variable that holds the key")
+    build.add_argument("--teacher-share", type=float, default=1.0, help="share of the negatives that it words")
+    build.add_argument(
+        "--teacher-prices", metavar="IN,OUT", help="US dollars for a million tokens of requests and of replies"
+    )
+
+
+def _sources(arguments: argparse.Namespace) -> None:
+    from agentflan_ray.sources.listing import listing
+
+    console = Console()
+    listed = {source.name: source for source in listing()}
+    if arguments.name is not None:
+        if arguments.name not in listed:
+            raise ValueError(f"There is no source {arguments.name!r}; known sources are {', '.join(listed)}.")
+        console.print(listed[arguments.name].data_sheet, markup=False, highlight=False)
+        return
+    table = Table(box=None)
+    table.add_column("source", style="bold")
+    table.add_column("what it reads")
+    for source in listed.values():
+        table.add_row(source.name, source.summary)
+    console.print(table)
+    console.print("`agentflan sources NAME` prints a data sheet: fields, counts, what is left out and why.")
+
+
+def _order(arguments: argparse.Namespace) -> Order:
+    from agentflan_ray.corpus.build import Order
+    from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
+    from agentflan_ray.corpus.clean.recipe import CleanRecipe
+    from agentflan_ray.corpus.recipe import RECIPES
+
+    cleaning = CleanRecipe(
+        near_duplicates=_threshold(arguments.near_duplicates),
+        languages=tuple(arguments.language),
+        min_characters=arguments.min_characters,
+        max_characters=arguments.max_characters,
+        max_turns=arguments.max_turns,
+        personal_data=tuple(arguments.personal_data),
+    )
+    if arguments.recipe not in RECIPES:
+        raise ValueError(f"There is no recipe {arguments.recipe!r}; choose {', '.join(RECIPES)}.")
+    recipe = replace(RECIPES[arguments.recipe](), seed=arguments.seed, max_quarantined=arguments.max_quarantined)
+    against = tuple(EvaluationSet.parse(text) for text in arguments.against)
+    return Order(tuple(sources_of(arguments)), recipe, cleaning, against)
+
+
+def _threshold(text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--near-duplicates {text!r} is neither a number such as 0.9 nor off.") from None
+
+
+def _teacher(arguments: argparse.Namespace) -> tuple[TeacherRecipe | None, Teacher | None]:
+    from agentflan_ray.cli.local_teacher import open_generator
+    from agentflan_ray.corpus.teacher.endpoint import Endpoint
+    from agentflan_ray.corpus.teacher.local import LocalModel
+    from agentflan_ray.corpus.teacher.recipe import TeacherRecipe
+    from agentflan_ray.corpus.teacher.replies import Prices
+
+    if arguments.teacher is None:
+        return None, None
+    recipe = TeacherRecipe(arguments.teacher, share=arguments.teacher_share, seed=arguments.seed)
+    if arguments.teacher_url is None:
+        # What generates on the cluster takes the likeliest token always.
+        return replace(recipe, temperature=0.0), LocalModel(open_generator)
+    prices = None
+    if arguments.teacher_prices is not None:
+        try:
+            prices = Prices(*(float(price) for price in arguments.teacher_prices.split(",")))
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"--teacher-prices {arguments.teacher_prices!r} is not of the form IN,OUT, such as 0.15,0.60."
+            ) from None
+    return recipe, Endpoint(arguments.teacher_url, arguments.teacher_key, prices=prices)
+
+
+def _build(arguments: argparse.Namespace) -> None:
+    from agentflan_ray import cluster
+    from agentflan_ray.corpus.build import Build
+    from agentflan_ray.tokens.tokenise import find_tokens, tokenise
+    from agentflan_ray.train.models import resolve
+    from agentflan_ray.view.tables import overlaps_table, records_table, tokens_table
+
+    console = Console()
+    recipe, teacher = _teacher(arguments)
+    build = Build(replace(_order(arguments), teacher=recipe), arguments.out, teacher)
+    corpus = build.find()
+    if corpus is None:
+        cluster.connect()
+        corpus = build.run(console)
+    console.print(records_table(corpus))
+    if corpus.manifest["overlaps"]:
+        console.print(overlaps_table(corpus))
+    place = (resolve(arguments.model), arguments.block_length, arguments.template)
+    tokens = find_tokens(corpus, *place)
+    if tokens is None:
+        cluster.connect()
+        tokens = tokenise(corpus, *place, console=console)
+    console.print(tokens_table(tokens))
+    console.print(f"Corpus: {corpus.uri} (its README.md says what it is)", soft_wrap=True)
+
+
+def _view(arguments: argparse.Namespace) -> None:
+    from agentflan_ray.corpus.store import open_corpus
+    from agentflan_ray.view.load import DEFAULT_LIMIT, load_cards
+    from agentflan_ray.view.page import write_page
+    from agentflan_ray.view.terminal import show
+
+    console = Console()
+    corpus = open_corpus(arguments.corpus)
+    limit = arguments.limit if arguments.limit is not None else DEFAULT_LIMIT if arguments.html else 1
+    selection = load_cards(corpus, arguments.id, limit, arguments.source, arguments.case, arguments.reason)
+    cards = selection.cards
+    if arguments.tokens:
+        from agentflan_ray.tokens.tokenizer import load_tokenizer
+        from agentflan_ray.train.models import resolve
+        from agentflan_ray.view.pieces import with_tokens
+
+        tokenizer = load_tokenizer(resolve(arguments.model), arguments.template)
+        cards = tuple(with_tokens(card, tokenizer) for card in cards)
+    if arguments.html is None:
+        for card in cards:
+            show(card, console, arguments.sample or (None if arguments.reason else arguments.case))
+        return
+    write_page(cards, arguments.html, f"Records of corpus@{corpus.fingerprint}", selection.totals)
+    console.print(f"Page: {arguments.html.absolute()}", soft_wrap=True)
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from agentflan_ray import cluster
+    from agentflan_ray.corpus.store import open_corpus
+    from agentflan_ray.tokens.tokenise import find_tokens, to_index, tokenise
+    from agentflan_ray.train.models import resolve
+    from agentflan_ray.view.tables import plan_table
+
+    make = _planner(arguments)
+    corpus = open_corpus(arguments.corpus)
+    place = (resolve(arguments.model), arguments.block_length, arguments.template)
+    tokens = find_tokens(corpus, *place)
+    if tokens is None:
+        cluster.connect()
+        tokens = tokenise(corpus, *place, console=Console())
+    Console().print(plan_table(make(to_index(tokens.index_table(validation=False)))))
+
+
+def _planner(arguments: argparse.Namespace) -> Callable[[Index], Plan]:
+    """What the flags ask of an index, all that can be checked without one checked already."""
+    from agentflan_ray.corpus.recipe import AGENT_FLAN_RATIOS
+    from agentflan_ray.mixture import Phase, Schedule, drop_plan, make_plan, temperature_weights
+
+    texts: list[str] = arguments.weights
+    if texts == ["drop"]:
+        if arguments.budget is not None:
+            raise ValueError("--weights drop leaves text out instead of filling a budget; leave --budget out too.")
+        return lambda index: drop_plan(index, AGENT_FLAN_RATIOS, arguments.fraction)
+    if arguments.budget is None:
+        raise ValueError("Give the number of tokens to read at fraction 1: --budget 100000.")
+
+    def schedule(phases: tuple[Phase, ...]) -> Schedule:
+        short: Literal["cap", "fail"] = "cap" if arguments.cap else "fail"
+        return Schedule(phases, arguments.budget, arguments.fraction, arguments.max_repeats, short)
+
+    if len(texts) == 1 and texts[0].startswith("temperature="):
+        temperature = _number(texts[0].partition("=")[2], texts[0])
+        schedule((Phase(1.0, {"general": 1.0}),))
+        return lambda index: make_plan(index, schedule((Phase(1.0, temperature_weights(index, temperature)),)))
+    phases = []
+    for text in texts:
+        share, colon, weights = text.rpartition(":")
+        phases.append(Phase(_number(share, text) if colon else 1.0, _weights(weights)))
+    asked = schedule(tuple(phases))
+    return lambda index: make_plan(index, asked)
+
+
+def _weights(text: str) -> dict[str, float]:
+    return {name.strip(): _number(value, text) for name, _, value in (each.partition("=") for each in text.split(","))}
+
+
+def _number(value: str, text: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"--weights {text!r} is not of the form reasoning=0.4,general=0.6.") from None
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from agentflan_ray.corpus.export import export
+    from agentflan_ray.corpus.store import open_corpus
+
+    report = export(open_corpus(arguments.corpus), arguments.out, arguments.format, arguments.what)
+    console = Console()
+    table = Table(box=None)
+    table.add_column("file", overflow="fold")
+    table.add_column("records", justify="right")
+    for file, number in report.files.items():
+        table.add_row(file, f"{number:,}")
+    console.print(table)
+    for note, number in report.notes.items():
+        console.print(f"{number:,} × {note}", markup=False, soft_wrap=True)

@@ -1,0 +1,204 @@
+"""What the passes of a build do for one part each: read, draw, clean, derive. They run inside Ray tasks.
+
+Every function has the shape of :data:`~agentflan_ray.corpus.parts.Work`: it writes the files of one part and returns
+a report of counts. Its task holds only JSON, so that a part is a function of its folder's fingerprint.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+
+from agentflan_ray import storage
+from agentflan_ray.corpus.clean import examine
+from agentflan_ray.corpus.clean.contamination import EvaluationGrams
+from agentflan_ray.corpus.clean.duplicates import SIGNATURE_SCHEMA, signature_columns
+from agentflan_ray.corpus.clean.recipe import CleanRecipe
+from agentflan_ray.corpus.derive import Omission, derive
+from agentflan_ray.corpus.negatives import catalogue_of
+from agentflan_ray.corpus.parts import Report
+from agentflan_ray.corpus.recipe import CorpusRecipe
+from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.corpus.store import DERIVED_SCHEMA, KEPT_SCHEMA, REMOVED_SCHEMA, read_table, write_table
+from agentflan_ray.sample import Sample
+from agentflan_ray.sources import SOURCES
+from agentflan_ray.sources.files import Slice, read_slice
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, record_rows
+from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
+from agentflan_ray.trajectory import Tool, Trajectory, validate
+
+DRAWS = {"tool": draw_trajectory, "chat": draw_chat, "missing_argument": draw_missing_argument}
+
+Recipe = TypeVar("Recipe", CleanRecipe, CorpusRecipe)
+
+FILE_ROWS = 2048
+"""Trajectories in a kept file: some seconds of work for the passes after it, and some tens of megabytes of samples."""
+
+FILE_CHARACTERS = 32 * 2**20
+"""A kept file ends earlier where its records are long, so that its memory is bounded."""
+
+EXAMPLES = 3
+"""How many records of each reason a report names."""
+
+
+def read(folder: str, name: str, task: list[dict[str, Any]]) -> Report:
+    """Read slices of raw files: kept rows to ``kept/``, the others to ``set_aside/``."""
+    return _write_records(folder, name, _rows_of(task))
+
+
+def draw(folder: str, name: str, task: dict[str, Any]) -> Report:
+    """Draw conversations ``start`` to ``stop`` of one case from the embedded world."""
+    rows = (_drawn_row(task["case"], index, task["seed"]) for index in range(task["start"], task["stop"]))
+    return _write_records(folder, name, rows)
+
+
+def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None) -> Report:
+    """Judge the records of one kept file: the rows that break a rule, the signatures of the others, their tools.
+
+    ``evaluation`` refers to the :class:`EvaluationGrams` that no record may share words with.
+    """
+    recipe = _literals(CleanRecipe, task["recipe"])
+    grams: EvaluationGrams | None = ray.get(evaluation) if evaluation is not None else None
+    rows = read_table([task["part_uri"]]).to_pylist()
+    removed: list[dict[str, str]] = []
+    tool_lists: set[str] = set()
+    passed: list[tuple[dict[str, str], Trajectory]] = []
+    for row in rows:
+        trajectory = Trajectory.from_row(row)
+        verdict = examine(trajectory, recipe, grams)
+        place = {"part": task["part"], "where": row["where"], "id": row["id"], "origin": row["origin"]}
+        if verdict is None:
+            passed.append((place, trajectory))
+            tool_lists.add(row["tools"])
+        else:
+            removed.append({**place, "reason": verdict.reason, "sentence": verdict.sentence})
+    write_table(storage.join(folder, f"{name}.removed.parquet"), pa.Table.from_pylist(removed, REMOVED_SCHEMA))
+    signatures = signature_columns([trajectory for _, trajectory in passed])
+    for column in ("part", "where", "id", "origin"):
+        signatures = signatures.append_column(column, pa.array([place[column] for place, _ in passed], pa.string()))
+    write_table(storage.join(folder, f"{name}.signatures.parquet"), signatures.select(SIGNATURE_SCHEMA.names))
+    tools = merge_tools(sorted(tool_lists))
+    storage.write_json(storage.join(folder, f"{name}.tools.json"), [asdict(tool) for tool in tools])
+    return {"examined": len(rows), "removed": len(removed)}
+
+
+def make_samples(folder: str, name: str, task: dict[str, Any]) -> Report:
+    """Derive the samples of one kept file, but for the records that cleaning removed."""
+    recipe = _literals(CorpusRecipe, task["recipe"])
+    catalogue = _catalogue(task["catalogue"])
+    removed = frozenset(task["removed"])
+    rows: list[dict[str, str | None]] = []
+    for row in read_table([task["part_uri"]]).to_pylist():
+        if row["where"] not in removed:
+            rows += _derived_rows(Trajectory.from_row(row), recipe, catalogue)
+    write_table(storage.join(folder, f"{name}.parquet"), pa.Table.from_pylist(rows, DERIVED_SCHEMA))
+    made = Counter((row["form"], row["case"]) for row in rows if row["omitted"] is None)
+    omitted = Counter((row["case"], row["omitted"]) for row in rows if row["omitted"] is not None)
+    return {
+        "samples": [[*key, number] for key, number in sorted(made.items())],
+        "omitted": [[*key, number] for key, number in sorted(omitted.items())],
+    }
+
+
+def _literals(kind: type[Recipe], values: dict[str, Any]) -> Recipe:
+    """A recipe from its JSON, which has lists for tuples."""
+    make: Any = kind
+    made: Recipe = make(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return made
+
+
+def _rows_of(slices: list[dict[str, Any]]) -> Iterator[dict[str, str | None]]:
+    for values in slices:
+        piece = Slice(**values)
+        source = SOURCES[piece.source]
+        for where, record in read_slice(piece):
+            yield from record_rows(source, where, record)
+
+
+def _write_records(folder: str, name: str, rows: Iterable[dict[str, str | None]]) -> Report:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    last = None
+    examples: dict[str, list[str]] = {}
+    kept: list[dict[str, str | None]] = []
+    aside: list[dict[str, str | None]] = []
+    files: list[str] = []
+    size = num_records = 0
+
+    def write_kept() -> None:
+        if kept:
+            files.append(f"{name}-{len(files):04}")
+            table = pa.Table.from_pylist(kept, KEPT_SCHEMA)
+            write_table(storage.join(folder, "kept", f"{files[-1]}.parquet"), table)
+            kept.clear()
+
+    for row in rows:
+        status, reason = str(row["status"]), row["reason"] or ""
+        counts[status, reason, str(row["origin"])] += 1
+        # Rows of one record follow each other.
+        num_records += row["record"] != last
+        last = row["record"]
+        if status == "kept":
+            kept.append(row)
+            size += sum(len(value) for value in row.values() if value is not None)
+        else:
+            aside.append(row)
+            if len(examples.setdefault(reason, [])) < EXAMPLES:
+                examples[reason].append(str(row["sentence"]))
+        if len(kept) == FILE_ROWS or size > FILE_CHARACTERS:
+            write_kept()
+            size = 0
+    write_kept()
+    if aside:
+        table = pa.Table.from_pylist(aside, INGEST_SCHEMA)
+        write_table(storage.join(folder, "set_aside", f"{name}.parquet"), table)
+    return {
+        "records": num_records,
+        "counts": [[*key, number] for key, number in sorted(counts.items())],
+        "examples": examples,
+        "kept": files,
+        "set_aside": [name] if aside else [],
+    }
+
+
+def _drawn_row(case: str, index: int, seed: int) -> dict[str, str | None]:
+    trajectory = DRAWS[case](index, seed, "train")
+    faults = validate(trajectory)
+    assert not faults, f"The toolbox drew a record that breaks a rule: {faults[0].sentence}"
+    where = f"toolbox/{case}:{index + 1}"
+    row: dict[str, str | None] = dict.fromkeys(INGEST_SCHEMA.names)
+    return {**row, "status": "kept", "where": where, "record": where, "origin": "toolbox", **trajectory.to_row()}
+
+
+def _derived_rows(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> Iterator[dict[str, str | None]]:
+    for made in derive(t, recipe, catalogue):
+        if isinstance(made, Sample):
+            yield {**made.to_row(), "omitted": None}
+        else:
+            assert isinstance(made, Omission)
+            yield {
+                "id": f"{made.parent}/{made.kind}",
+                "parent": made.parent,
+                "source": t.source,
+                "form": None,
+                "case": made.kind,
+                "turns": None,
+                "omitted": made.reason,
+            }
+
+
+@functools.lru_cache(maxsize=2)
+def _catalogue(uri: str) -> Catalogue:
+    """Read once per worker: making it takes longer than the samples of a file."""
+    return Catalogue.of([Tool(**tool) for tool in storage.read_json(uri)])
+
+
+def merge_tools(texts: Iterable[str | bytes]) -> tuple[Tool, ...]:
+    """The catalogue of many tool lists (JSON), or of many catalogues: whatever the order, the same tools."""
+    return catalogue_of([tuple(Tool(**tool) for tool in json.loads(text)) for text in texts])

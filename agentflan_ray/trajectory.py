@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -194,12 +195,11 @@ def _only_the_assistant_acts(t: Trajectory) -> Fault | None:
 
 
 def _tool_names_are_unique(t: Trajectory) -> Fault | None:
-    names = [tool.name for tool in t.tools]
-    for name in names:
+    for name, number in Counter(tool.name for tool in t.tools).items():
         if not name:
             return Fault("tool_without_name", f"Record {t.id!r} lists a tool without a name.")
-        if names.count(name) > 1:
-            return Fault("duplicate_tool", f"Record {t.id!r} lists the tool {name!r} {names.count(name)} times.")
+        if number > 1:
+            return Fault("duplicate_tool", f"Record {t.id!r} lists the tool {name!r} {number} times.")
     return None
 
 

@@ -28,9 +28,8 @@ from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.similarity import Catalogue
 from agentflan_ray.corpus.store import DERIVED_SCHEMA, KEPT_SCHEMA, REMOVED_SCHEMA, read_table, write_table
 from agentflan_ray.sample import Sample
-from agentflan_ray.sources import SOURCES
-from agentflan_ray.sources.files import Slice, read_slice
-from agentflan_ray.sources.ingest import INGEST_SCHEMA, record_rows
+from agentflan_ray.sources.files import Slice
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, rows_of
 from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
 from agentflan_ray.trajectory import Tool, Trajectory, validate
 
@@ -50,7 +49,7 @@ EXAMPLES = 3
 
 def read(folder: str, name: str, task: list[dict[str, Any]]) -> Report:
     """Read slices of raw files: kept rows to ``kept/``, the others to ``set_aside/``."""
-    return _write_records(folder, name, _rows_of(task))
+    return _write_records(folder, name, rows_of(Slice(**piece) for piece in task))
 
 
 def draw(folder: str, name: str, task: dict[str, Any]) -> Report:
@@ -112,14 +111,6 @@ def _literals(kind: type[Recipe], values: dict[str, Any]) -> Recipe:
     make: Any = kind
     made: Recipe = make(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     return made
-
-
-def _rows_of(slices: list[dict[str, Any]]) -> Iterator[dict[str, str | None]]:
-    for values in slices:
-        piece = Slice(**values)
-        source = SOURCES[piece.source]
-        for where, record in read_slice(piece):
-            yield from record_rows(source, where, record)
 
 
 def _write_records(folder: str, name: str, rows: Iterable[dict[str, str | None]]) -> Report:

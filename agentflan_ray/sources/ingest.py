@@ -1,19 +1,17 @@
-"""Raw files to rows of trajectories, kept, dropped or quarantined: a Ray Data graph.
+"""Raw files to rows of trajectories, kept, dropped or quarantined, and how the files are dealt out.
 
 Every record of every file comes out as at least one row: rows in = kept + dropped + quarantined, counted over
-``record``. Nothing here depends on the order in which blocks are processed.
+``record``. Nothing here depends on the order in which groups of slices are read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import ray
-import ray.data
 
 from agentflan_ray.sources import SOURCES
 from agentflan_ray.sources.base import Dropped, MalformedRecord, Source, Where
@@ -49,19 +47,6 @@ INGEST_SCHEMA = pa.schema(
 columns are null where there is none; ``raw`` is the beginning of a record that is not kept.
 """
 
-_SLICE_SCHEMA = pa.schema(
-    [
-        ("source", pa.string()),
-        ("root", pa.string()),
-        ("path", pa.string()),
-        ("start", pa.int64()),
-        ("end", pa.int64()),
-        ("whole", pa.bool_()),
-        ("group", pa.int64()),
-        ("rows_before", pa.int64()),
-    ]
-)
-_TABLE_CHARACTERS = 4 * 2**20
 _COMPRESSED = 5
 """Compressed text is about this many times larger when it is read; it only weighs the blocks."""
 
@@ -75,39 +60,12 @@ def plan_groups(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> 
     return list(_grouped(_numbered(plan_slices(specs, slice_bytes)), slice_bytes))
 
 
-def ingest(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> ray.data.Dataset:
-    """A dataset of :data:`INGEST_SCHEMA` from everything that ``specs`` name.
-
-    Reading is lazy, but paths are looked up at once, and JSON lines files larger than ``slice_bytes`` are read once
-    more to number their lines. Raises ``ValueError`` for an unknown source and as
-    :func:`~agentflan_ray.sources.files.plan_slices` does.
-    """
-    for spec in specs:
-        if spec.source not in SOURCES:
-            raise ValueError(f"There is no source {spec.source!r}; known sources are {', '.join(sorted(SOURCES))}.")
-    if not specs:
-        raise ValueError("No source is given; give at least one name=URI.")
-    slices = _numbered(plan_slices(specs, slice_bytes))
-    blocks = [_to_table(group) for group in _grouped(slices, slice_bytes)]
-    return ray.data.from_arrow(blocks).map_batches(ingest_slices, batch_size=None, batch_format="pyarrow")
-
-
-def ingest_slices(table: pa.Table) -> Iterator[pa.Table]:
-    """The rows of the slices in ``table`` in order, some megabytes at a time."""
-    rows: list[dict[str, str | None]] = []
-    size = 0
-    for values in table.to_pylist():
-        piece = Slice(**values)
+def rows_of(slices: Iterable[Slice]) -> Iterator[dict[str, str | None]]:
+    """The rows (of :data:`INGEST_SCHEMA`) of all records of the slices, in order."""
+    for piece in slices:
         source = SOURCES[piece.source]
         for where, record in read_slice(piece):
-            new = record_rows(source, where, record)
-            rows += new
-            size += sum(len(text) for row in new for text in row.values() if text is not None)
-            if size >= _TABLE_CHARACTERS:
-                yield pa.Table.from_pylist(rows, INGEST_SCHEMA)
-                rows, size = [], 0
-    if rows:
-        yield pa.Table.from_pylist(rows, INGEST_SCHEMA)
+            yield from record_rows(source, where, record)
 
 
 def record_rows(source: Source, where: Where, record: dict[str, Any] | BadRow) -> list[dict[str, str | None]]:
@@ -134,29 +92,6 @@ def _parsed_rows(source: Source, where: Where, record: dict[str, Any]) -> list[d
         place = f"{where}#{len(rows) + 1}" if rows else str(where)
         rows.append(_outcome_row(error, place, where, source, record))
     return rows
-
-
-def mark_duplicates(table: pa.Table) -> list[str]:
-    """Positions (``where``) of the second and later rows of each id, in the order of the positions.
-
-    ``table`` has the columns ``id`` and ``where``; rows without an id are left alone. The first row of an id is the
-    one whose position comes first: by file name, then by row number, then by its number within the record.
-    """
-    identities, places = table["id"].to_pylist(), table["where"].to_pylist()
-    rows = sorted((_place(where), identity) for identity, where in zip(identities, places, strict=True) if identity)
-    seen: set[str] = set()
-    later = []
-    for (file, row, piece), identity in rows:
-        if identity in seen:
-            later.append(f"{file}:{row}" + (f"#{piece}" if piece > 1 else ""))
-        seen.add(identity)
-    return later
-
-
-def _place(where: str) -> tuple[str, int, int]:
-    file, _, position = where.rpartition(":")
-    row, _, piece = position.partition("#")
-    return file, int(row), int(piece or 1)
 
 
 def _outcome_row(
@@ -227,9 +162,3 @@ def _grouped(slices: Sequence[Slice], slice_bytes: int) -> Iterator[list[Slice]]
         group.append(piece)
         size += weight
     yield group
-
-
-def _to_table(slices: Sequence[Slice]) -> pa.Table:
-    columns = zip(*(astuple(piece) for piece in slices), strict=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SLICE_SCHEMA, strict=True)]
-    return pa.table(arrays, schema=_SLICE_SCHEMA)

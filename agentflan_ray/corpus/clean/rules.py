@@ -42,12 +42,12 @@ STALLED_STEPS = 5
 
 _FAILURE = re.compile(
     r"""
-    ^[\W_]{0,20}(?:error|exception|traceback|fail(?:ed|ure)|invalid|illegal|syntax\ error|could\ not|couldn't|cannot
+    ^[\W_]{0,20}(?!\w+["']\s*:)(?:error|exception|traceback|fail(?:ed|ure)|invalid|illegal|syntax\ error|could\ not|couldn't|cannot
         |can't|unable\ to|unknown|no\ such|not\ found|access\ denied|permission\ denied|command\ not\ found
         |nothing\ happen|no\ change|no\ known\ action|time[d-]?\ ?out)
     | ^\d{4}\ \(\w{5}\):                                     # an error of MySQL
     | ^\w+:\ .{0,200}(?:no\ such\ file|not\ found|permission\ denied|invalid\ option|missing\ argument)
-    | "(?:error|exception|detail)"\s*:\s*(?:"[^"\s]|\{\s*"|true)
+    | ["'](?:error|exception|detail)["']\s*:\s*(?:"[^"\s]|'[^'\s]|\{\s*["']|true)
     """,
     re.IGNORECASE | re.VERBOSE,
 )

@@ -15,7 +15,10 @@ DRIVER_CPU = DRIVER_RESOURCES["CPU"]
 
 
 def connect() -> None:
-    """Join the cluster that this process was started in or ``RAY_ADDRESS`` names; else start Ray on this machine.
+    """Join the cluster that ``RAY_ADDRESS`` names, as it does in a submitted job; else start Ray on this machine.
+
+    ``RAY_ADDRESS=auto`` joins one that runs here already. Without being told, Ray 2.60 would try that by itself, and
+    for ten minutes where what ran here was killed.
 
     Workers' own lines stay in Ray's log folder: progress is told by the driver.
     """
@@ -27,7 +30,8 @@ def connect() -> None:
     if not ray.is_initialized():
         # The dashboard (on loopback) answers Ray Train's cleaner, which frees what a stopped trial's workers held:
         # without it a trial stopped early keeps its CPUs for ever (Ray 2.60).
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, include_dashboard=True)
+        address = os.environ.get("RAY_ADDRESS", "local")
+        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=True)
 
 
 def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None) -> Placement:

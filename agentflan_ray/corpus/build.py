@@ -25,7 +25,7 @@ from agentflan_ray.corpus.card import card
 from agentflan_ray.corpus.clean import CONTAMINATED
 from agentflan_ray.corpus.clean.contamination import EvaluationGrams
 from agentflan_ray.corpus.clean.duplicates import find_duplicates
-from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
+from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet, evaluation_files
 from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.parts import Job, Report, run_jobs
 from agentflan_ray.corpus.recipe import CorpusRecipe
@@ -271,7 +271,10 @@ class Build:
                 storage.join(self.store, place, file), rows.set_column(column, "turns", pa.array(new, pa.string()))
             )
             made.append(f"{place}/{file}")
-        return made, report.totals()
+        totals = report.totals()
+        console.print(f"Teacher: {totals['asked']:,} replies asked for now, {totals['cached']:,} were there already.")
+        # What was asked for this time is no part of a corpus, which is the same when it is made again.
+        return made, {name: value for name, value in totals.items() if name not in ("asked", "cached", "cost_now")}
 
     def _overlaps(self, counts: dict[str, Any]) -> list[dict[str, Any]]:
         """What was looked for of each evaluation set, and how many records were removed for its sake."""
@@ -394,8 +397,9 @@ def _identity(source: SourceSpec | ToolboxDraw) -> dict[str, Any]:
 
 
 def _evaluation_identity(evaluation: EvaluationSet) -> dict[str, Any]:
-    files = _files(SourceSpec(evaluation.name, evaluation.uri))
-    return {**asdict(evaluation), "uri": evaluation.uri.rpartition("/")[2], "files": files}
+    """A set by its name, its fields and its files' contents."""
+    files = [[name.rsplit("/", 1)[-1], hashlib.sha256(data).hexdigest()] for name, data in evaluation_files(evaluation)]
+    return {"name": evaluation.name, "fields": evaluation.fields, "files": files}
 
 
 def _files(source: SourceSpec) -> list[list[str]]:

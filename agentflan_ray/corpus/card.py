@@ -74,7 +74,8 @@ def _source(source: Mapping[str, Any]) -> str:
     files = source["files"]
     shown = _table(("file", "SHA-256"), ((name, f"`{digest}`") for name, digest in files[:MAX_FILES]))
     more = f"\n\nand {len(files) - MAX_FILES:,} more files, listed in manifest.json" if len(files) > MAX_FILES else ""
-    return f"**{source['source']}**: {len(files):,} files, read with code {source['code']}.\n\n{shown}{more}"
+    counted = "1 file" if len(files) == 1 else f"{len(files):,} files"
+    return f"**{source['source']}**: {counted}, read with code {source['code']}.\n\n{shown}{more}"
 
 
 def _licence() -> str:

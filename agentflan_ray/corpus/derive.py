@@ -45,7 +45,7 @@ def _as_released(t: Trajectory) -> Sample:
     which most of their words are, and formatted ones as instruction following.
     """
     formatted = t.meta["aligned"] == "instruct"
-    form: Form = "chat"
+    form: Form = "cot" if t.meta["aligned"] == "cot" else "chat"
     if formatted:
         form = "json" if t.messages[-1].content.lstrip().startswith(("{", "[")) else "react"
     turns = tuple(

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 AGENT_FLAN_RATIOS = {"reasoning": 1.0, "retrieval": 0.25, "understanding": 0.75}
-"""Weights of the capabilities in the paper's final data (Agent-FLAN, section 3.2 and table 4). Its general data is one
-to one with the agent data (section 4.1). Both are the mixture's to apply."""
+"""Weights of the capabilities in the final data of Agent-FLAN (arXiv 2403.12881); its general data is one to one with
+the agent data. Both are the mixture's to apply."""
 
 AGENT_FLAN_TRAJECTORIES = 24_703
 AGENT_FLAN_PAIRS = 2_000
 TOOLBENCH_QUERIES = 22_867
 TOOLBENCH_NEGATIVES = 761
 """Counts of the paper: trajectories in all, instruction-following pairs beside them, ToolBench queries, and those that
-were given a reply without tools, half of them beside irrelevant tools (sections 3.2 and 3.4, appendix)."""
+were given a reply without tools, half of them beside irrelevant tools."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def agent_flan() -> CorpusRecipe:
 
 
 def react_baseline() -> CorpusRecipe:
-    """The paper's baseline: every trajectory in ReAct form, no pairs, no negatives (section 4, "AgentTuning")."""
+    """The paper's baseline: every trajectory in ReAct form, no pairs, no negatives."""
     return CorpusRecipe(
         chat_share=0.0,
         cot_share=0.0,

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 
 from agentflan_ray.corpus.lexicon import ACTION_CLASSES, ACTION_WORDS, GENERAL_PURPOSE, READS, SAME_MEANING, STOP_WORDS
 from agentflan_ray.trajectory import Tool

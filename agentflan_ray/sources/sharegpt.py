@@ -4,6 +4,7 @@ Data sheet
     Fields: ``conversations`` (list of ``{from: human|gpt|system|function_call|observation, value}``), optional ``id``,
     ``system`` and ``tools`` (a list of tools, or its JSON text; "" and "[]" for none).
     Seen: glaive demo, 300 records, all kept, 147 of them without a call, no ids.
+    A thought before a reply or call stands in ``<think>`` tags, as LLaMA-Factory writes it.
     ``function_call`` holds the JSON of ``{name, arguments}`` or of a list of these; ``observation`` its result.
     Taken out: assistant turns before the first user turn (ShareGPT dumps cut long conversations in pieces, so many
     start with the answer to a question that is not there); their number is kept in ``meta["leading_turns_cut"]``.
@@ -12,6 +13,7 @@ Data sheet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +44,8 @@ ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 
+_THOUGHT = re.compile(r"\s*<think>\n?(.*?)\n?</think>\s*", re.DOTALL)
+
 
 def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory]:
     """One ShareGPT record."""
@@ -50,11 +54,14 @@ def parse(row: dict[str, Any], where: Where) -> Iterator[Trajectory]:
         messages.append(Message("system", system))
     for index, turn in enumerate(read_turns(row, "conversations")):
         role = known_role(turn.role, ROLES, index)
+        found = _THOUGHT.match(turn.text) if role == "assistant" else None
+        thought, text = (found.group(1), turn.text[found.end() :]) if found else ("", turn.text)
         if turn.role == "function_call":
-            calls = _calls(turn.text, f"conversations[{index}].value")
-            messages.append(Message(role, calls=calls, loss=turn.learnt))
+            calls = _calls(text, f"conversations[{index}].value")
+            messages.append(Message(role, thought=thought, calls=calls, loss=turn.learnt))
         else:
-            messages.append(Message(role, turn.text, loss=turn.learnt if role == "assistant" else turn.loss is True))
+            loss = turn.learnt if role == "assistant" else turn.loss is True
+            messages.append(Message(role, text, thought, loss=loss))
     first = next((index for index, message in enumerate(messages) if message.role == "user"), 0)
     leading = [message for message in messages[:first] if message.role != "system"]
     messages = [message for message in messages[:first] if message.role == "system"] + messages[first:]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from jinja2.exceptions import TemplateError
 
 from agentflan_ray.sample import CAPABILITIES, Part, Turn
+from agentflan_ray.tokens.locate import Located, Locator
 from agentflan_ray.tokens.templates import Skeleton, common_length, marks_of, render, skeleton_of
 
 
@@ -67,10 +68,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._marks = marks_of(tokenizer, tokenizer.name_or_path)
         self._skeletons: dict[tuple[str, ...], Skeleton] = {}
-        self._backend = tokenizer.backend_tokenizer
-        # Padding or cutting that the tokenizer's file asks for would apply to the backend's own batches.
-        self._backend.no_padding()
-        self._backend.no_truncation()
+        self._locate = Locator(tokenizer)
 
     def __call__(self, turns: Sequence[Turn]) -> Encoded:
         """One conversation as :meth:`batch` encodes it. Raises :class:`TemplateFault` where it can't be."""
@@ -97,10 +95,10 @@ class Encoder:
             text if isinstance(text, TemplateFault) else self._begins(each, text)
             for each, text in zip(messages, rendered, strict=True)
         ]
-        texts = [t for t, begins in zip(rendered, placed, strict=True) if not isinstance(begins, TemplateFault)]
-        encodings = iter(self._backend.encode_batch(texts, add_special_tokens=False))
+        texts = [str(t) for t, begins in zip(rendered, placed, strict=True) if not isinstance(begins, TemplateFault)]
+        located = iter(self._locate(texts))
         return [
-            begins if isinstance(begins, TemplateFault) else self._tag(turns, begins, str(text), next(encodings))
+            begins if isinstance(begins, TemplateFault) else self._tag(turns, begins, str(text), next(located))
             for turns, begins, text in zip(trimmed_ones, placed, rendered, strict=True)
         ]
 
@@ -159,41 +157,35 @@ class Encoder:
                         )
         return begins
 
-    def _tag(self, turns: Sequence[Turn], begins: list[int], rendered: str, encoding: Any) -> Encoded:
-        input_ids = np.array(encoding.ids, dtype=np.int32)
-        tags = np.full(len(input_ids), -1, dtype=np.int8)
-        turn_ends = np.zeros(len(turns), dtype=np.int64)
+    def _tag(self, turns: Sequence[Turn], begins: list[int], rendered: str, located: Located) -> Encoded:
         lead, end = self._marks.lead, self._marks.end
-        char_to_token = encoding.char_to_token
-
-        def token_at(position: int) -> int:
-            """The first token that ends after a position; blanks may lie in none."""
-            while position < len(rendered):
-                token: int | None = char_to_token(position)
-                if token is not None:
-                    return token
-                position += 1
-            return len(input_ids)
-
-        for index, (turn, position) in enumerate(zip(turns, begins, strict=True)):
+        turn_ends: list[int] = []
+        spans: list[tuple[int, int, int]] = []  # where in the text it begins and ends, and its tag
+        marks: list[tuple[int, int]] = []  # the last character of an end mark, and the number of its span
+        for turn, position in zip(turns, begins, strict=True):
             if turn.role != "assistant":
-                turn_ends[index] = token_at(position + len(turn.text))
+                turn_ends.append(position + len(turn.text))
                 continue
-            learns_lead = bool(turn.parts) and turn.parts[0].capability is not None
-            first = token_at(position - len(lead) * learns_lead)
-            learnt = None
+            capability = None
+            begin = position - len(lead)
             for part in turn.parts:
                 position += len(part.text)
-                last = token_at(position)
-                learnt = part.capability
-                if learnt is not None:
-                    tags[first:last] = CAPABILITIES.index(learnt)
-                first = last
-            turn_ends[index] = first
-            if learnt is not None and rendered.startswith(end, position):
+                if (capability := part.capability) is not None:
+                    spans.append((begin, position, CAPABILITIES.index(capability)))
+                begin = position
+            turn_ends.append(position)
+            if capability is not None and rendered.startswith(end, position):
                 position += len(end)
-                last = token_at(position)
-                if last < len(input_ids) and encoding.token_to_chars(last)[0] < position:
-                    last += 1  # an end mark that is plain text may share its last token with what follows
-                tags[first:last] = CAPABILITIES.index(learnt)
-        return Encoded(input_ids, tags, turn_ends)
+                marks.append((position - 1, len(spans)))
+                spans.append((begin, position, CAPABILITIES.index(capability)))
+        positions = [*turn_ends, *(p for span in spans for p in span[:2]), *(last for last, _ in marks)]
+        tokens = located.tokens_at(positions)
+        firsts = tokens[len(turn_ends) : len(turn_ends) + 2 * len(spans) : 2]
+        lasts = tokens[len(turn_ends) + 1 : len(turn_ends) + 2 * len(spans) : 2]
+        # An end mark that is plain text may share its last token with what follows: that token is learnt too.
+        for (_, number), token in zip(marks, tokens[len(turn_ends) + 2 * len(spans) :], strict=True):
+            lasts[number] = max(lasts[number], token + 1)
+        tags = np.full(len(located.input_ids), -1, dtype=np.int8)
+        for first, last, (_, _, tag) in zip(firsts, lasts, spans, strict=True):
+            tags[first:last] = tag
+        return Encoded(located.input_ids, tags, np.array(tokens[: len(turn_ends)], dtype=np.int64))

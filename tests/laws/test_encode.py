@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers
 
 from agentflan_ray.corpus.align import chat_form, react_form
 from agentflan_ray.sample import CAPABILITIES, Capability, Part, Turn
 from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault, messages_of, trimmed
+from agentflan_ray.tokens.locate import Locator
 from agentflan_ray.tokens.templates import TEMPLATES
 from agentflan_ray.tokens.windows import windows
 from agentflan_ray.trajectory import Trajectory
@@ -109,6 +111,38 @@ def test_each_part_is_learnt_under_its_own_capability(template, turns: list[Turn
     owned = dict(zip(covered[-len(owners) :] if template in LEAD else covered, owners, strict=True))
     for token in learnt:
         assert encoded.tags[token] == owned[offsets[token][1] - 1]
+
+
+def odd_tokenizers() -> dict[str, Any]:
+    """Kinds of rules under which a token is more or less than the bytes that it stands for, and one that pads."""
+    found: dict[str, Any] = {kind: small_tokenizer(kind=kind) for kind in KINDS}
+    for name in ("composing", "lower_case", "eats_blanks", "pads_and_cuts"):
+        found[name] = small_tokenizer(kind="trained_bytes")
+    found["composing"].backend_tokenizer.normalizer = normalizers.NFC()
+    found["lower_case"].backend_tokenizer.normalizer = normalizers.Lowercase()
+    found["eats_blanks"].backend_tokenizer.add_special_tokens([AddedToken("<eats>", lstrip=True, rstrip=True)])
+    found["pads_and_cuts"].backend_tokenizer.enable_padding(length=64)
+    found["pads_and_cuts"].backend_tokenizer.enable_truncation(4)
+    return found
+
+
+ODD_TOKENIZERS = odd_tokenizers()
+pieces_of_text = st.sampled_from(
+    ["<eats>", "<|im_end|>", " ", "\n", "the weather", "e\u0301", "\u212b", "\U0001f44d", "Paris"]
+)
+
+
+@pytest.mark.parametrize("name", ODD_TOKENIZERS)
+@settings(max_examples=40, deadline=None)
+@given(given_texts=st.lists(st.lists(pieces_of_text | texts, max_size=8).map("".join), max_size=4))
+def test_each_token_is_found_where_the_library_says_that_it_is(name, given_texts: list[str]) -> None:  # type: ignore[no-untyped-def]
+    tokenizer = ODD_TOKENIZERS[name]
+    for text, located in zip(given_texts, Locator(tokenizer)(given_texts), strict=True):
+        expected = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        assert located.input_ids.tolist() == expected["input_ids"]
+        ends = [end for _, end in expected["offset_mapping"]]
+        firsts = [next((i for i, end in enumerate(ends) if end > place), len(ends)) for place in range(len(text) + 1)]
+        assert located.tokens_at(range(len(text) + 1)) == firsts
 
 
 @settings(max_examples=30, deadline=None)

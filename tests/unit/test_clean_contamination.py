@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from agentflan_ray.corpus.clean import CleanRecipe, EvaluationGrams, EvaluationSet, examine
+from agentflan_ray.corpus.clean import CONTAMINATED, CleanRecipe, EvaluationGrams, EvaluationSet, examine
 from agentflan_ray.corpus.clean.contamination import COMMON_ITEMS, searched_texts
 from agentflan_ray.corpus.clean.evaluation_sets import evaluation_items, texts_of
-from agentflan_ray.sources import SOURCES
-from agentflan_ray.sources.files import SourceSpec, plan_slices, read_slice
-from agentflan_ray.sources.ingest import record_rows
+from agentflan_ray.sources.files import SourceSpec, plan_slices
+from agentflan_ray.sources.ingest import rows_of
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
 
 DATA = Path(os.environ.get("AGENTFLAN_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -170,7 +169,7 @@ def test_where_is_searched(tmp_path: Path) -> None:
     recipe = CleanRecipe()
     verdict = examine(asked(f"Please: {LONG}"), recipe, grams)
     assert verdict is not None
-    assert verdict.reason == "contaminated"
+    assert verdict.reason == f"{CONTAMINATED}rivers"
     assert "rivers.jsonl:1 of the set 'rivers': 'which of the two rivers that" in verdict.sentence
     assert examine(asked("Rivers?", result=LONG), recipe, grams) is None
     assert examine(asked("Rivers?", reply=LONG), recipe, grams) is None
@@ -187,11 +186,11 @@ def test_the_known_overlap_of_fireact_and_hotpotqa() -> None:
         pytest.skip("real data is not there; set AGENTFLAN_DATA to its folder")
     grams = EvaluationGrams.of([EvaluationSet("hotpotqa", str(hotpotqa))], 13)
     found = []
-    for piece in plan_slices([SourceSpec("fireact", str(DATA / "train/fireact/multitask_multimethod.jsonl.gz"))]):
-        for where, record in read_slice(piece):
-            for row in record_rows(SOURCES["fireact"], where, record):
-                if row["status"] == "kept":
-                    found += grams.overlaps(searched_texts(Trajectory.from_row(row)))
+    for row in rows_of(
+        plan_slices([SourceSpec("fireact", str(DATA / "train/fireact/multitask_multimethod.jsonl.gz"))])
+    ):
+        if row["status"] == "kept":
+            found += grams.overlaps(searched_texts(Trajectory.from_row(row)))
     files = [overlap.item.split(".")[0] for overlap in found]
     assert (files.count("easy"), files.count("medium"), files.count("hard")) == (16, 28, 0)
     assert len({overlap.item for overlap in found}) == 44

@@ -361,7 +361,7 @@ def test_the_card_says_what_a_reader_must_know() -> None:
 def test_the_card_says_overlaps_command_and_teacher_where_they_are() -> None:
     more: dict[str, Any] = {
         "command": "agentflan build",
-        "overlaps": [{"name": "hotpotqa", "items": 7405, "too_short": 12, "records": 40}],
+        "overlaps": [{"name": "hotpotqa", "items": 7405, "unmatched": 12, "records": 40}],
         "teacher_recipe": {"model": "m", "cases": ["near_miss", "tool_error"]},
         "teacher": {
             "chosen": 1000,

@@ -5,8 +5,9 @@ fewer words is looked for whole, and only as a whole sentence; one with fewer th
 for, since such words meet by chance, and is counted. Words are runs of letters and digits, so a text without spaces
 (Chinese, Japanese, Thai) is compared by its sentences only.
 
-Measured with the sets of ``shared/data/eval`` (51,000 items, 800,000 grams) over 63,000 trajectories: FireAct repeats
-44 questions of HotpotQA (16 easy, 28 medium), as a plain search for the whole questions finds.
+Measured with 17 published sets (52,000 items, 806,000 grams, 16 MB) over 71,000 trajectories, at 0.13 ms each: FireAct
+repeats 44 questions of HotpotQA (16 easy, 28 medium), the ones that a plain search for whole questions finds; 31 other
+records share words with an item of any set.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ data would make quadratically many pairs. The driver holds what is a duplicate, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,11 +95,17 @@ def find_duplicates(signature_uris: Sequence[str], threshold: float | None) -> p
     same_id = ray.remote(_groups).remote(files, "id", ranks)
     compare = ray.remote(_alike)
     bands = BANDS if threshold is not None else ()
-    alike = _gathered([compare.remote(files, band, ranks, same_content, threshold) for band in bands])
+    alike = _merged(_as_ready([compare.remote(files, band, ranks, same_content, threshold) for band in bands]))
     contents, identities = ray.get([same_content, same_id])
-    involved = np.unique(np.concatenate([contents.members, identities.members, alike.earlier, alike.later]))
+    involved = _involved(contents, identities, alike)
     records = ray.get(ray.remote(_records_at).remote(files, ranks, involved))
-    return _decide(involved.tolist(), records, contents, alike)
+    return _decide(involved, records, contents, alike)
+
+
+def _as_ready(references: list[Any]) -> Iterator[_Pairs]:
+    while references:
+        (ready,), references = ray.wait(references, num_returns=1)
+        yield ray.get(ready)
 
 
 def _files(uris: Sequence[str]) -> list[_File]:
@@ -178,12 +185,10 @@ def _meetings(ranks: Ranks, values: npt.NDArray[np.int64]) -> tuple[Ranks, Ranks
     return np.concatenate([earlier for earlier, _ in pairs]), np.concatenate([later for _, later in pairs])
 
 
-def _gathered(references: list[Any]) -> _Pairs:
-    """The pairs of all bands, each once."""
+def _merged(of_bands: Iterable[_Pairs]) -> _Pairs:
+    """The pairs of all bands, each once and in order."""
     found = _Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    while references:
-        (ready,), references = ray.wait(references, num_returns=1)
-        new: _Pairs = ray.get(ready)
+    for new in of_bands:
         earlier = np.concatenate([found.earlier, new.earlier])
         later = np.concatenate([found.later, new.later])
         similarity = np.concatenate([found.similarity, new.similarity])
@@ -192,7 +197,12 @@ def _gathered(references: list[Any]) -> _Pairs:
     return found
 
 
-def _decide(involved: list[int], records: pa.Table, contents: _Groups, alike: _Pairs) -> pa.Table:
+def _involved(contents: _Groups, identities: _Groups, alike: _Pairs) -> Ranks:
+    """All records that anything was found about, in order."""
+    return np.unique(np.concatenate([contents.members, identities.members, alike.earlier, alike.later]))
+
+
+def _decide(involved: Ranks, records: pa.Table, contents: _Groups, alike: _Pairs) -> pa.Table:
     """Go through the records in order; what is removed says which record stays in its place."""
     first_of = dict(zip(contents.members.tolist(), contents.firsts.tolist(), strict=True))
     near: dict[int, list[tuple[int, float]]] = defaultdict(list)
@@ -203,7 +213,7 @@ def _decide(involved: list[int], records: pa.Table, contents: _Groups, alike: _P
     by_content: dict[int, dict[str, Any]] = {}
     by_id: dict[str, dict[str, Any]] = {}
     removed = []
-    for rank, record in zip(involved, records.to_pylist(), strict=True):
+    for rank, record in zip(involved.tolist(), records.to_pylist(), strict=True):
         first = first_of.get(rank, rank)
         where = record["where"]
         staying = [(similarity, by_content[other]) for other, similarity in near[first] if other in by_content]
@@ -289,10 +299,14 @@ def _by_rank(files: Sequence[_File], column: str, ranks: Ranks) -> npt.NDArray[n
 
 
 def _column(files: Sequence[_File], name: str) -> pa.ChunkedArray:
-    chunks = []
-    for uri, path in files:
-        with locate(uri)[0].open_input_file(path) as file:
-            chunks += pq.ParquetFile(file).read(columns=[name])[name].chunks
+    def read(place: _File) -> list[pa.Array]:
+        with locate(place.uri)[0].open_input_file(place.path) as file:
+            chunks: list[pa.Array] = pq.ParquetFile(file).read(columns=[name])[name].chunks
+            return chunks
+
+    # A part of a build has some thousand records: of many small files in a bucket, most of the time is waiting.
+    with ThreadPoolExecutor(8) as pool:
+        chunks = [chunk for found in pool.map(read, files) for chunk in found]
     return pa.chunked_array(chunks, SIGNATURE_SCHEMA.field(name).type)
 
 

@@ -72,7 +72,7 @@ def evaluation_items(evaluation: EvaluationSet) -> list[EvaluationItem]:
     found: a set that is only half read would let contamination through.
     """
     items = []
-    for name, data in _files(evaluation):
+    for name, data in evaluation_files(evaluation):
         for row, record in enumerate(_records(name, data), start=1):
             items += [EvaluationItem(f"{name}:{row}", text) for text in texts_of(record, evaluation.fields)]
     if not items:
@@ -133,7 +133,7 @@ def _strings(value: Any) -> Iterator[str]:
                     yield from _strings(item)
 
 
-def _files(evaluation: EvaluationSet) -> Iterator[tuple[str, bytes]]:
+def evaluation_files(evaluation: EvaluationSet) -> Iterator[tuple[str, bytes]]:
     """Base names and contents of the files, those of a ``.zip`` apart."""
     filesystem, path = locate(evaluation.uri)
     info = filesystem.get_file_info(path)

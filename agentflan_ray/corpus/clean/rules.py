@@ -42,10 +42,12 @@ STALLED_STEPS = 5
 
 _FAILURE = re.compile(
     r"""
-    ^[\W_]{0,20}(?!\w+["']\s*:)(?:error|exception|traceback|fail(?:ed|ure)|invalid|illegal|syntax\ error|could\ not|couldn't|cannot
-        |can't|unable\ to|unknown|no\ such|not\ found|access\ denied|permission\ denied|command\ not\ found
-        |nothing\ happen|no\ change|no\ known\ action|time[d-]?\ ?out)
-    | ^\d{4}\ \(\w{5}\):                                     # an error of MySQL
+    ^[\W_]{0,20}
+        (?!\w+["']\s*:)                                      # a key of JSON: the last line looks at its value
+        (?:error|exception|traceback|fail(?:ed|ure)|invalid|illegal|syntax\ error|could\ not|couldn't|cannot|can't
+        |unable\ to|unknown|no\ such|not\ found|access\ denied|permission\ denied|command\ not\ found|nothing\ happen
+        |no\ change|no\ known\ action|time[d-]?\ ?out)
+    | ^\d{4}\ \(\w{5}\):                                     # MySQL
     | ^\w+:\ .{0,200}(?:no\ such\ file|not\ found|permission\ denied|invalid\ option|missing\ argument)
     | ["'](?:error|exception|detail)["']\s*:\s*(?:"[^"\s]|'[^'\s]|\{\s*["']|true)
     """,
@@ -75,7 +77,7 @@ def going_in_circles(trajectory: Trajectory) -> Verdict | None:
     ``loop``: the same one to three steps (words, calls, results) three times in a row. ``repeated_failure``: the same
     call met the same failure three times, in a row or not. ``stalled``: five results in a row are the same failure.
     A call that is repeated with other thoughts and no failure is none of these: who crosses a large room or crafts
-    eight pieces does the same thing again and again, and sees the same (65 runs of AgentTraj-L, all read as sound).
+    eight pieces does the same thing again and again, and sees the same (67 runs of BabyAI and TextCraft).
     """
     if sum(1 for message in trajectory.messages if message.calls) < LOOP_TIMES:
         return None
@@ -115,10 +117,11 @@ def _repeats(steps: Sequence[Step], size: int) -> bool:
 def breaking_the_schema(trajectory: Trajectory) -> Verdict | None:
     """A learnt call with an argument that its tool does not declare, without a required one, or of a wrong type.
 
-    Checked by hand: what a validator of JSON schema (4 ms for a tool it sees first) would say of the argument names
-    and of each argument's own ``type`` and ``enum``; nested schemas are not entered. Published schemas are loose, so
-    a number written as text passes for a number and the other way round, type names outside JSON schema allow
-    anything, letter case in an ``enum`` does not matter, and a tool that declares no properties takes any argument.
+    Checked directly (17 µs a trajectory; the validators of jsonschema take 60 µs): the names of the arguments, and
+    each argument's own ``type`` and ``enum``; nested schemas are not entered. Published schemas are loose, so a number
+    written as text passes for a number and the other way round, null passes for any type, type names outside JSON
+    schema allow anything, letter case in an ``enum`` does not matter, and a tool that declares no properties takes any
+    argument.
     """
     tools = {tool.name: tool for tool in trajectory.tools}
     for index, message in enumerate(trajectory.messages):
@@ -165,7 +168,7 @@ def _is_number(value: Any) -> bool:
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str | int | float),
     "number": _is_number,
-    "integer": lambda value: _is_number(value) and float(value).is_integer(),
+    "integer": lambda value: _is_number(value) and (isinstance(value, int) or float(value).is_integer()),
     "boolean": lambda value: isinstance(value, bool) or str(value).casefold() in ("true", "false", "0", "1"),
     "array": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),

@@ -11,6 +11,10 @@ set of numbers and names are compared at all: what is removed says the same of t
 The signatures are rensa's RMinHash (Rust). Measured on 5,000 trajectories of 230 words with 128 permutations on one
 core (November 2026): rensa 0.5 takes 9 µs a record, datasketch 2.0 55 µs (``update_batch`` of ready hashes; 218 µs of
 text); the error of the estimate above 0.75 is 0.020 with rensa, 0.026 with datasketch.
+
+The threshold is one of the estimate, without bias but with an error of 0.02. Of 1,500 pairs each, those found at 0.9:
+1.9 % at a true similarity of 0.85, 48 % at 0.90, 79 % at 0.92, 98 % at 0.94, 99.7 % at 0.95, all from 0.96 on. What is
+missed there is missed by the estimate; the bands bring all of them together.
 """
 
 from __future__ import annotations

@@ -53,6 +53,13 @@ def _calls(sample: Sample, text: str) -> bool:
     return any(re.search(rf"\b{re.escape(name)}\(", text) for name in _listed_tools(sample))
 
 
+def _repeats_itself(_: Sample, text: str) -> bool:
+    """Small models fall into loops; a sentence of three words or more that stands twice is one."""
+    sentences = [sentence.split() for sentence in re.split(r"[.!?\n]+", text.lower())]
+    longer = [tuple(words) for words in sentences if len(words) >= 3]
+    return len(set(longer)) < len(longer)
+
+
 def _has_a_figure_of_its_own(sample: Sample, text: str) -> bool:
     known = set(re.findall(r"\d+", " ".join(turn.text for turn in sample.turns)))
     return any(figure not in known for figure in re.findall(r"\d+", text))
@@ -121,6 +128,7 @@ _RULES: tuple[tuple[str, Callable[[Sample, str], object]], ...] = (
     ("format_in_reply", _is_formatted),
     ("call_in_reply", _calls),
     ("cut_off", _is_cut_off),
+    ("repeats_itself", _repeats_itself),
     ("speaks_of_the_task", lambda _, text: THE_TASK_ITSELF.search(text)),
     ("announces_an_action", lambda _, text: ANNOUNCES.search(text)),
     ("claims_a_result", lambda _, text: CLAIMS.search(text)),

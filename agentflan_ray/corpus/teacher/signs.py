@@ -77,7 +77,7 @@ DECLINES = _any_of(
 FAILED = _any_of(
     r"\b(?:fail(?:s|ed|ure|ing)?|errors?|went wrong|timed out|time-?out|unable|unavailable|refused|denied)\b",
     r"\b(?:can't|cannot|couldn't|could not|not found|unreachable|broken?|is down|problems?|issues?|trouble)\b",
-    r"(?:\bnot|n't) (?:work|respond|answer|return|available|give|reach|get|complete|go|able)\w*\b",
+    r"(?:\bnot|n't) (?:work|respond|answer|return|available|give|reach|get|complete|go|able|know|tell|say)\w*\b",
     r"\bno (?:results?|answers?|responses?|data)\b",
 )
 """The tool did not do its work."""
@@ -91,6 +91,7 @@ ASKS = _any_of(
 
 THE_TASK_ITSELF = _any_of(
     r"\bthe draft\b|\brewritten\b|\brewrite of\b|\bas an AI\b",
+    r"\bthe (?:assistant|user)(?:'s)?\b|\bthe (?:reply|response) (?:is|must|should|says)\b",
     r"\bhere(?:'s| is) (?:a|my) (?:reply|response|rewrite)\b",
     r"^\s*(?:assistant|reply|response|answer)\s*:",
 )

@@ -104,18 +104,10 @@ def tokenise(
     Raises ``ValueError`` as :func:`~agentflan_ray.tokens.tokenizer.load_tokenizer` does, where the template can't
     render more than 5 % of the samples, and where no sample has tokens to learn.
     """
-    part_identity = {
-        "code": storage.code_fingerprint(*storage.imported_parts("tokens/windows.py"), *_CODE),
-        "tokenizer": tokenizer_fingerprint(load_tokenizer(tokenizer_path, template)),
-        "max_tokens": max_tokens,
-        "validation_share": VALIDATION_SHARE,
-    }
-    identity = {**part_identity, "corpus": corpus.fingerprint}
-    fingerprint = storage.fingerprint(identity)
-    uri = storage.join(corpus.uri, f"tokens@{fingerprint}")
-    manifest_uri = storage.join(uri, "manifest.json")
-    if storage.exists(manifest_uri):
-        return TokenStore(uri, storage.read_json(manifest_uri), corpus.store_uri)
+    if (found := find_tokens(corpus, tokenizer_path, max_tokens, template)) is not None:
+        return found
+    part_identity = _part_identity(tokenizer_path, max_tokens, template)
+    uri, identity = _place(corpus, part_identity)
     jobs = [
         _job(corpus, part, f"tokens@{storage.fingerprint(part_identity)}", tokenizer_path, template, max_tokens)
         for part in corpus.sample_parts
@@ -132,7 +124,6 @@ def tokenise(
         )
     write_table(storage.join(uri, "index.parquet"), index)
     manifest = {
-        "fingerprint": fingerprint,
         **identity,
         "table": table,
         "windows_of_long_samples": pc.sum(pc.greater(index["num_windows"], 1)).as_py(),
@@ -141,8 +132,34 @@ def tokenise(
         "unusable": dict(unusable),
         "examples": _examples(reports),
     }
-    storage.write_json(manifest_uri, manifest)
+    storage.write_json(storage.join(uri, "manifest.json"), manifest)
     return TokenStore(uri, manifest, corpus.store_uri)
+
+
+def find_tokens(
+    corpus: Samples, tokenizer_path: str, max_tokens: int, template: str | None = None
+) -> TokenStore | None:
+    """What :func:`tokenise` makes, where it is there already: nothing is started to look."""
+    uri, _ = _place(corpus, _part_identity(tokenizer_path, max_tokens, template))
+    manifest_uri = storage.join(uri, "manifest.json")
+    return TokenStore(uri, storage.read_json(manifest_uri), corpus.store_uri) if storage.exists(manifest_uri) else None
+
+
+def _part_identity(tokenizer_path: str, max_tokens: int, template: str | None) -> dict[str, Any]:
+    """What decides the tokens of a sample."""
+    return {
+        "code": storage.code_fingerprint(*storage.imported_parts("tokens/windows.py"), *_CODE),
+        "tokenizer": tokenizer_fingerprint(load_tokenizer(tokenizer_path, template)),
+        "max_tokens": max_tokens,
+        "validation_share": VALIDATION_SHARE,
+    }
+
+
+def _place(corpus: Samples, part_identity: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Where the index of a corpus lies, and its identity."""
+    identity = {**part_identity, "corpus": corpus.fingerprint}
+    fingerprint = storage.fingerprint(identity)
+    return storage.join(corpus.uri, f"tokens@{fingerprint}"), {"fingerprint": fingerprint, **identity}
 
 
 def _job(

@@ -25,7 +25,9 @@ def load_tokenizer(path: str, template: str | None = None) -> Any:
         apply_template(tokenizer, template, path)
     if not tokenizer.chat_template:
         raise ValueError(
-            f"The model {path!r} has no chat template; name one of {', '.join(TEMPLATES)}, or use its chat variant."
+            f"The model {path!r} has no chat template; use its chat variant, name one of the templates "
+            f"{', '.join(TEMPLATES)}, or save the model to a directory and put a Jinja template there as "
+            "chat_template.jinja."
         )
     marks_of(tokenizer, path)
     return tokenizer

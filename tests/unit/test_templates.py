@@ -98,7 +98,7 @@ def base_model(tmp_path: Path) -> str:
 
 
 def test_a_base_model_needs_a_named_template(base_model: str) -> None:
-    with pytest.raises(ValueError, match=r"has no chat template; name one of chatml, llama2, llama3, mistral, agentfl"):
+    with pytest.raises(ValueError, match=r"has no chat template; .* name one of the templates chatml, llama2, llama3"):
         load_tokenizer(base_model)
     with pytest.raises(ValueError, match=r"There is no chat template 'vicuna'; choose one of chatml, llama2, llama3"):
         load_tokenizer(base_model, "vicuna")

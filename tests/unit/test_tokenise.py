@@ -22,7 +22,7 @@ from agentflan_ray.tokens import token_files
 from agentflan_ray.tokens import tokenise as tokenise_module
 from agentflan_ray.tokens.blocks import PLAN_SCHEMA, OpenBlocks, write_plan
 from agentflan_ray.tokens.encode import Encoder
-from agentflan_ray.tokens.tokenise import TokenStore, to_index, tokenise
+from agentflan_ray.tokens.tokenise import TokenStore, find_tokens, to_index, tokenise
 from agentflan_ray.tokens.tokenizer import load_tokenizer
 from tests.small_tokenizer import bare_tokenizer, small_tokenizer
 
@@ -135,7 +135,10 @@ def test_the_index_holds_every_sample_and_leads_to_its_tokens(
 def test_what_is_there_is_not_made_again_and_is_the_same_elsewhere(
     tmp_path: Path, tokenizer_path: str, ran: list[str]
 ) -> None:
+    assert find_tokens(two_parts(tmp_path / "here"), tokenizer_path, 400) is None
     here = tokenise(two_parts(tmp_path / "here"), tokenizer_path, 400)
+    assert find_tokens(two_parts(tmp_path / "here"), tokenizer_path, 400) == here
+    assert find_tokens(two_parts(tmp_path / "here"), tokenizer_path, 399) is None
     again = tokenise(two_parts(tmp_path / "here"), tokenizer_path, 400)
     assert (again, len(ran)) == (here, 2)
     # A corpus with one more source makes the tokens of that one only.

@@ -734,3 +734,15 @@ def test_a_record_nested_to_the_limit_is_quarantined() -> None:
         deep = [deep]
     (row,) = record_rows(SOURCES["alpaca"], HERE, {"instruction": "q", "output": "a", "extra": deep})
     assert (row["status"], row["reason"]) == ("quarantined", "nested_too_deeply")
+
+
+def test_a_run_that_the_harness_ended_teaches_nothing() -> None:
+    messages = [
+        {"role": "user", "content": "How many files?"},
+        {"role": "assistant", "content": "Action: execute[ls]"},
+        {"role": "user", "content": "Observation: a"},
+        {"role": "assistant", "content": "Thought: EXCEEDED MAX TURNS: submit\nAction: submit"},
+    ]
+    (outcome,) = SOURCES["intercode"].parse({"id": "ic_bash_9", "messages": messages}, Where("a.jsonl", 1))
+    assert isinstance(outcome, Dropped)
+    assert outcome.reason == "out_of_turns"

@@ -202,7 +202,7 @@ def _prepare(
     job.console.print(records_table(corpus))
     model_path = models.resolve(recipe.train.model)
     say(f"Tokenising for {recipe.train.model}")
-    tokens = tokenise(corpus, model_path, recipe.train.block_length, console=job.console)
+    tokens = tokenise(corpus, model_path, recipe.train.block_length, recipe.train.template, job.console)
     job.console.print(tokens_table(tokens))
     setup = TrialSetup(
         run_uri=job.run_uri,
@@ -212,7 +212,7 @@ def _prepare(
         budget=recipe.budget,
         max_repeats=recipe.max_repeats,
         items=tuple(recipe.choose_items.items()),
-        pad_token_id=load_tokenizer(model_path).pad_token_id,
+        pad_token_id=load_tokenizer(model_path, recipe.train.template).pad_token_id,
         evaluation_batch=recipe.evaluation_batch,
     )
     _write_identity(recipe, job, corpus, tokens)
@@ -410,7 +410,8 @@ def _judge(recipe: SweepRecipe, job: Job, stem: str, path: str) -> None:
         gpus = int(job.placement.use_gpu)
         task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus)
         cores = int(ray.cluster_resources()["CPU"])
-        scored, seconds = ray.get(task.remote(local, "judge", recipe.judge_items, recipe.evaluation_batch, cores))
+        settings = (recipe.judge_items, recipe.evaluation_batch, cores, recipe.train.template)
+        scored, seconds = ray.get(task.remote(local, "judge", *settings))
     write_evaluation(folder, scored, stem, "judge", seconds, stem=stem)
 
 

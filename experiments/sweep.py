@@ -28,6 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--name", default="laptop", help="name of the run; the same name goes on where it stopped")
     parser.add_argument("--storage", default=".", help="folder or s3:// URI that all nodes reach (default: here)")
     parser.add_argument("--model", default=SMOLLM2, help="smollm2-135m-instruct, llama2-7b ..., a folder or a hub id")
+    parser.add_argument("--template", help="chat template for a base model: chatml, llama2, llama3, mistral, agentflan")
     add_source_flags(parser)
     parser.add_argument("--num-trials", type=int, help="trials of the search; raise it to go on with a finished one")
     parser.add_argument("--budget", type=int, help="tokens that a trial trains on at fraction 1")
@@ -45,7 +46,8 @@ def recipe_of(args: argparse.Namespace) -> SweepRecipe:
     small = {SMOLLM2: laptop_sweep, TINY_LLAMA: rehearsal_sweep}
     recipe = small[args.model]() if args.model in small else cluster_sweep(args.model)
     given = {name: getattr(args, name) for name in ("num_trials", "budget", "sampler", "seed")}
-    return replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    return replace(recipe, train=replace(recipe.train, template=args.template))
 
 
 def sources_or_embedded(args: argparse.Namespace) -> list[SourceSpec | ToolboxDraw]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from agentflan_ray.tokens.templates import render
+
 Conversation = list[dict[str, str]]
 """Messages as a chat template takes them."""
 
@@ -34,7 +36,7 @@ class TransformersGenerator:
 
         tokenizer = self._tokenizer
         texts = [
-            tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            render(tokenizer, [_stripped(message) for message in conversation], add_generation_prompt=True)
             for conversation in conversations
         ]
         prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
@@ -80,6 +82,11 @@ def generation_dtype(on_gpu: bool) -> Any:
 
     has_bf16 = on_gpu or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def _stripped(message: dict[str, str]) -> dict[str, str]:
+    """Without outer blanks, as training renders it."""
+    return {**message, "content": message["content"].strip()}
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> list[int]:

@@ -11,9 +11,17 @@ from agentflan_ray.evaluate.toolbox import Scored, run
 
 
 def score_model(
-    path: str, split: Split, num_per_case: dict[str, int], batch_size: int, num_threads: int
+    path: str,
+    split: Split,
+    num_per_case: dict[str, int],
+    batch_size: int,
+    num_threads: int,
+    template: str | None = None,
 ) -> tuple[list[Scored], float]:
-    """Scores of every item and the seconds they took, model loading left out."""
+    """Scores of every item and the seconds they took, model loading left out.
+
+    ``template`` names a chat template for a model without one.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -27,5 +35,6 @@ def score_model(
     )
     model = model.to("cuda" if on_gpu else "cpu")
     began = time.perf_counter()
-    scored = run(select_items(split, num_per_case), TransformersGenerator(model, load_tokenizer(path), batch_size))
+    generator = TransformersGenerator(model, load_tokenizer(path, template), batch_size)
+    scored = run(select_items(split, num_per_case), generator)
     return scored, time.perf_counter() - began

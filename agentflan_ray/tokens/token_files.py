@@ -15,15 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agentflan_ray import storage
+from agentflan_ray.corpus.split import is_validation
 from agentflan_ray.corpus.store import write_table
-from agentflan_ray.randomness import stable_hash, stable_share
+from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import CAPABILITIES, SAMPLE_SCHEMA, Sample
 from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault
 from agentflan_ray.tokens.tokenizer import load_tokenizer
 from agentflan_ray.tokens.windows import cut
-
-VALIDATION_SHARE = 0.05
-"""Share of trajectories kept out of every mixture, so that all trials are measured on the same unseen text."""
 
 CHUNK_SAMPLES = 256
 CHUNK_CHARACTERS = 2**20
@@ -147,7 +145,7 @@ def _add_to(
 ) -> None:
     index["id"].append(row_id)
     index["key"].append(stable_hash("fraction", sample.parent))
-    index["validation"].append(stable_share("validation", sample.parent) < VALIDATION_SHARE)
+    index["validation"].append(is_validation(sample.parent))
     for column in ("source", "form", "case"):
         index[column].append(getattr(sample, column))
     index["num_tokens"].append(len(window) if window else 0)

@@ -29,10 +29,11 @@ from rich.console import Console
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.parts import Job, Report, run_jobs
+from agentflan_ray.corpus.split import VALIDATION_SHARE
 from agentflan_ray.corpus.store import read_table, write_table
 from agentflan_ray.mixture import Index
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
-from agentflan_ray.tokens.token_files import NO_WINDOW, VALIDATION_SHARE, tokenise_part
+from agentflan_ray.tokens.token_files import NO_WINDOW, tokenise_part
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 MAX_UNUSABLE = 0.05

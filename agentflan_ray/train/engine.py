@@ -32,7 +32,7 @@ class Engine:
 
         torch.set_float32_matmul_precision("highest" if recipe.matmul == "exact" else "medium")
         torch.manual_seed(recipe.seed)
-        self.tokenizer = models.load_tokenizer(recipe.model)
+        self.tokenizer = models.load_tokenizer(recipe.model, recipe.template)
         self.model: Any = _load_partitioned(recipe, config) if recipe.zero_stage == 3 else _load(recipe)
         if recipe.activation_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})

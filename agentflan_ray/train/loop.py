@@ -20,7 +20,8 @@ import torch
 from agentflan_ray import storage
 from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.tokens.block import Block, Blocks, empty_block
+from agentflan_ray.tokens.block import Block, Blocks
+from agentflan_ray.tokens.loader import Loader
 from agentflan_ray.train.blocks import NUM_COMPONENTS, count_targets, targets
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
@@ -80,7 +81,8 @@ def train(
             "evaluate the exported model."
         )
     engine = Engine(recipe, placement)
-    num_steps = recipe.num_steps(len(blocks))
+    loader = _loader(engine, blocks, recipe.blocks_per_step)
+    num_steps = len(loader)
     state = engine.load(resume_from / STATE_FOLDER) if resume_from else {"step": 0, "supervised_tokens": 0}
     first_step, supervised_tokens = state["step"], state["supervised_tokens"]
     if first_step >= num_steps:
@@ -90,7 +92,7 @@ def train(
     for step in range(first_step, num_steps):
         began = time.perf_counter()
         learning_rate = recipe.learning_rate_at(step, num_steps)
-        sums, counts, grad_norm = _train_step(engine, blocks, step, learning_rate)
+        sums, counts, grad_norm = _train_step(engine, loader, step, learning_rate)
         supervised_tokens += int(counts.sum())
         seconds = time.perf_counter() - began
         step_tokens = recipe.blocks_per_step * recipe.block_length
@@ -137,13 +139,11 @@ def train(
 def validate(engine: Engine, blocks: Blocks) -> dict[str, float]:
     """Losses on held-out blocks, see :func:`train`."""
     sums, counts = torch.zeros(NUM_COMPONENTS, dtype=torch.float64), np.zeros(NUM_COMPONENTS, dtype=np.int64)
-    size = engine.placement.micro_batch_size
-    at_once = size * engine.world_size
+    loader = _loader(engine, blocks, engine.placement.micro_batch_size * engine.world_size)
     engine.module.eval()
     with torch.no_grad():
-        for start in range(0, len(blocks), at_once):
-            begin = start + engine.rank * size
-            batch = _Batch([_block(blocks, index, engine.recipe.block_length) for index in range(begin, begin + size)])
+        for (micro_batch,) in loader:
+            batch = _Batch(micro_batch)
             sums += engine.forward(*batch.tensors())[1].cpu()
             counts += batch.counts
     totals = engine.sum_over_ranks(torch.cat([sums, torch.from_numpy(counts).double()]))
@@ -168,17 +168,13 @@ class _Batch:
 
 
 def _train_step(
-    engine: Engine, blocks: Blocks, step: int, learning_rate: float
+    engine: Engine, loader: Loader, step: int, learning_rate: float
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Sums of the losses and numbers of the targets by component over all ranks, and the norm of the gradient."""
-    recipe, size = engine.recipe, engine.placement.micro_batch_size
+    recipe, blocks = engine.recipe, loader.blocks
     # Dropout and the like depend on seed, step and rank alone, so that no generator state has to be kept.
     torch.manual_seed(stable_hash(recipe.seed, step, engine.rank))
-    begin = step * recipe.blocks_per_step + engine.rank * size
-    starts = range(begin, (step + 1) * recipe.blocks_per_step, size * engine.world_size)
-    batches = [
-        _Batch([_block(blocks, index, recipe.block_length) for index in range(start, start + size)]) for start in starts
-    ]
+    batches = [_Batch(micro_batch) for micro_batch in loader[step]]
     counts = engine.sum_over_ranks(torch.from_numpy(np.sum([batch.counts for batch in batches], axis=0)).double())
     last_block = min((step + 1) * recipe.blocks_per_step, len(blocks)) - 1
     if counts.sum() == 0:
@@ -211,16 +207,9 @@ def _train_step(
     return sums, counts, grad_norm
 
 
-def _block(blocks: Blocks, index: int, length: int) -> Block:
-    if index >= len(blocks):
-        return empty_block(length)
-    block = blocks[index]
-    if block.input_ids.shape != (length,):
-        raise ValueError(
-            f"Block {index} has {block.input_ids.shape[0]} tokens, but the recipe's block_length is {length}; "
-            "pack with the same length."
-        )
-    return block
+def _loader(engine: Engine, blocks: Blocks, batch_size: int) -> Loader:
+    size, length = engine.placement.micro_batch_size, engine.recipe.block_length
+    return Loader(blocks, length, batch_size, engine.rank, engine.world_size, size)
 
 
 def _by_component(prefix: str, sums: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:

@@ -93,9 +93,9 @@ def load_model(name: str, precision: Precision = "fp32") -> PreTrainedModel:
     return model
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, template: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a name; ``ValueError`` as :func:`agentflan_ray.tokens.tokenizer.load_tokenizer`."""
-    tokenizer: PreTrainedTokenizerBase = tokenizer_of(resolve(name))
+    tokenizer: PreTrainedTokenizerBase = tokenizer_of(resolve(name), template)
     return tokenizer
 
 

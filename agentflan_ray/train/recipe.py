@@ -24,7 +24,8 @@ class TrainRecipe:
     all times ``learning_rate``. ``clip_norm`` 0 does not clip. ``matmul`` "fast" lets products of
     float32 be computed from bfloat16 or TF32 inputs where the hardware has them (1.3 times the tokens/s on a CPU with
     AMX). ``validate_every`` and ``checkpoint_every`` count
-    steps; 0 validates at the end only, and keeps no state to resume from.
+    steps; 0 validates at the end only, and keeps no state to resume from. ``template`` names a chat template
+    (:mod:`agentflan_ray.tokens.templates`) for a base model that has none; the exported model carries it.
     """
 
     model: str
@@ -45,6 +46,7 @@ class TrainRecipe:
     offload: Offload = "none"
     validate_every: int = 0
     checkpoint_every: int = 0
+    template: str | None = None
 
     def __post_init__(self) -> None:
         _at_least("block_length", self.block_length, 2)

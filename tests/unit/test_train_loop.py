@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -99,8 +100,8 @@ def test_components_are_the_means_of_their_tokens() -> None:
 
 def bare_losses(num_steps: int) -> list[float]:
     """The same training written as a plain PyTorch loop, one global batch at a time."""
+    from agentflan_ray.tokens.loader import Loader
     from agentflan_ray.train import models
-    from agentflan_ray.train.loop import _block
 
     model = models.load_model("tiny-llama").train()
     parameters = list(model.parameters())
@@ -112,8 +113,7 @@ def bare_losses(num_steps: int) -> list[float]:
     losses = []
     for step in range(num_steps):
         total, count = torch.zeros(()), 0
-        for index in range(4 * step, 4 * step + 4):
-            block = _block(BLOCKS, index, 64)
+        for block in itertools.chain(*Loader(BLOCKS, 64, 4)[step]):
             ids, positions = (torch.from_numpy(each).long()[None] for each in (block.input_ids, block.position_ids))
             logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[0, :-1]
             learnt = (torch.from_numpy(block.tags)[1:] >= 0) & (positions[0, 1:] > 0)

@@ -1,0 +1,477 @@
+"""How quickly corpora are built and tokenised, in what memory, and how full the blocks get: ratios within one run.
+
+    python benchmarks/corpus.py                     # under ten minutes on two cores
+    python benchmarks/corpus.py --million           # more than a million trajectories, once: an hour on two cores
+
+Data: everything below AGENTFLAN_DATA (train/ and chat/) where it is set, with draws from the embedded world; else draws
+alone. All of it is written as JSON lines of OpenAI messages first, so that every contestant reads the same files.
+
+Contestants of the build: our build on Ray; the same parsing, cleaning and deriving in one plain Python process, which
+keeps everything in memory and compares no signatures; the same functions in ``datasets.map(num_proc=2)``. Of
+tokenising: ours (windows, masks, capability tags, packing); a fast tokenizer on rendered text, in two processes.
+Starting Ray is not counted, starting its workers is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+CORES = 2
+PAIRS = 3
+NUM_RECORDS = 24_000
+MODEL = "smollm2-135m-instruct"
+SOURCES = (
+    ("agentinstruct", "train/agentinstruct"),
+    ("agenttraj", "train/agenttraj"),
+    ("toolbench", "train/toolbench/v0"),
+    ("fireact", "train/fireact/multitask_multimethod.jsonl.gz"),
+    ("sharegpt", "train/glaive"),
+    ("intercode", "train/intercode"),
+    ("openai_messages", "train/sgd"),
+    ("think_tags", "train/toolrl"),
+    ("openai_messages", "chat"),
+)
+
+
+def main() -> None:
+    """Run the contests and print a table, and one line of JSON at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=NUM_RECORDS, help="trajectories of the contests")
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--million", action="store_true", help="build and tokenise more than a million trajectories")
+    parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
+    parser.add_argument("--once", nargs=2, metavar=("RAW", "STORE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.once:
+        _build_once(Path(arguments.once[0]), arguments.once[1])
+        return
+    with tempfile.TemporaryDirectory(prefix="agentflan-bench-") as folder:
+        work = arguments.work or Path(folder)
+        results = million(work) if arguments.million else contests(work, arguments.records, arguments.pairs)
+    print(json.dumps(results))  # noqa: T201  # the line that programs read
+
+
+def contests(work: Path, num_records: int, pairs: int) -> dict[str, float]:
+    """All ratios, larger is better unless the name says memory."""
+    console = Console()
+    raw = write_raw(work / "raw", num_records)
+    small = write_raw(work / "small", num_records // 10)
+    # In processes of their own before this one starts Ray: peaks of memory are of the whole tree of processes.
+    peaks = [_peak_memory(folder, str(work / f"store-{folder.name}")) for folder in (small, raw)]
+    _connect()
+    build_seconds: dict[str, list[float]] = {"ray": [], "plain": [], "datasets": []}
+    for number in range(pairs):
+        build_seconds["ray"].append(_seconds(lambda n=number: build_on_ray(raw, str(work / f"store{n}"))))
+        build_seconds["plain"].append(_seconds(lambda n=number: build_plainly(raw, work / f"plain{n}")))
+        build_seconds["datasets"].append(_seconds(lambda n=number: build_with_datasets(raw, work / f"datasets{n}")))
+    token_seconds: dict[str, list[float]] = {"ours": [], "bare": []}
+    for number in range(pairs):
+        token_seconds["ours"].append(_seconds(lambda n=number: tokenise_and_pack(work / f"store{n}")))
+        token_seconds["bare"].append(_seconds(lambda: tokenise_bare(work / "store0")))
+    efficiency = {length: packing_efficiency(work / "store0", length) for length in (2048, 4096)}
+    ratios = {
+        "vs_plain_python": _ratio(build_seconds["plain"], build_seconds["ray"]),
+        "vs_datasets_map": _ratio(build_seconds["datasets"], build_seconds["ray"]),
+        "tokenise_vs_bare": _ratio(token_seconds["bare"], token_seconds["ours"]),
+        "memory_ratio_10x": peaks[1] / peaks[0],
+        "packing_efficiency": min(efficiency.values()),
+        "packing_efficiency_4096": efficiency[4096],
+    }
+    table = Table(title=f"{num_records:,} trajectories · {_machine()}", title_justify="left")
+    for column in ("what", "seconds (median)", "records per second and core"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for name, seconds in (*build_seconds.items(), *token_seconds.items()):
+        median = statistics.median(seconds)
+        cores = 1 if name == "plain" else CORES
+        table.add_row(name, f"{median:.1f}", f"{num_records / median / cores:,.0f}")
+    console.print(table)
+    for name, value in ratios.items():
+        console.print(f"{name}: {value:.3f}")
+    return {name: round(value, 4) for name, value in ratios.items()}
+
+
+def write_raw(folder: Path, num_records: int) -> Path:
+    """JSON lines of OpenAI messages: real trajectories in turn with drawn ones, eight files."""
+    from collections import Counter
+
+    from agentflan_ray.corpus.export.records import openai_trajectory
+
+    folder.mkdir(parents=True)
+    files = [(folder / f"part-{number}.jsonl").open("w", encoding="utf-8") for number in range(8)]
+    notes: Counter[str] = Counter()
+    for number, trajectory in enumerate(itertools.islice(_trajectories(), num_records)):
+        record = openai_trajectory(trajectory, notes)
+        files[number % 8].write(json.dumps({**record, "id": f"{record['id']}-{number}"}, ensure_ascii=False) + "\n")
+    for file in files:
+        file.close()
+    return folder
+
+
+def _trajectories() -> Iterator[Any]:
+    from agentflan_ray.toolbox import draw_trajectory
+
+    drawn = (draw_trajectory(index, 0, "train") for index in itertools.count())
+    data = os.environ.get("AGENTFLAN_DATA")
+    if data is None:
+        yield from drawn
+        return
+    real = [_real(name, Path(data, place)) for name, place in SOURCES]
+    while real:
+        # A source after the other gives one, a draw after each round, until the sources are empty.
+        for source in list(real):
+            trajectory = next(source, None)
+            if trajectory is None:
+                real.remove(source)
+            else:
+                yield trajectory
+        yield next(drawn)
+    yield from drawn
+
+
+def _real(name: str, place: Path) -> Iterator[Any]:
+    from agentflan_ray.sources.files import SourceSpec, plan_slices
+    from agentflan_ray.sources.ingest import rows_of
+    from agentflan_ray.trajectory import Trajectory
+
+    for row in rows_of(plan_slices([SourceSpec(name, str(place))])):
+        if row["status"] == "kept":
+            yield Trajectory.from_row(row)
+
+
+def build_on_ray(raw: Path, store: str) -> Any:
+    """Our build."""
+    from agentflan_ray.corpus.build import Order, build
+    from agentflan_ray.sources.files import SourceSpec
+
+    return build(Order((SourceSpec("openai_messages", str(raw)),)), store)
+
+
+def build_plainly(raw: Path, out: Path) -> None:
+    """The same parsing, rules, signatures and derivation in a loop, everything in memory, two files at the end."""
+    from agentflan_ray.corpus.clean import CleanRecipe, examine
+    from agentflan_ray.corpus.clean.duplicates import signature_columns
+    from agentflan_ray.corpus.derive import derive
+    from agentflan_ray.corpus.negatives import catalogue_of
+    from agentflan_ray.corpus.recipe import CorpusRecipe
+    from agentflan_ray.corpus.similarity import Catalogue
+    from agentflan_ray.sample import SAMPLE_SCHEMA, Sample
+    from agentflan_ray.sources import SOURCES as FORMATS
+    from agentflan_ray.sources import MalformedRecord, Where
+    from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory, validate
+
+    source, cleaning, recipe = FORMATS["openai_messages"], CleanRecipe(), CorpusRecipe()
+    kept: list[Trajectory] = []
+    for path in sorted(raw.iterdir()):
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    outcomes = list(source.parse(json.loads(line), Where(str(path), number)))
+                except MalformedRecord:
+                    continue
+                for outcome in outcomes:
+                    if (
+                        isinstance(outcome, Trajectory)
+                        and not validate(outcome)
+                        and not examine(outcome, cleaning, None)
+                    ):
+                        kept.append(outcome)
+    signatures = signature_columns(kept)
+    catalogue = Catalogue.of(catalogue_of([trajectory.tools for trajectory in kept]))
+    made = [each for trajectory in kept for each in derive(trajectory, recipe, catalogue)]
+    out.mkdir()
+    records = pa.Table.from_pylist([trajectory.to_row() for trajectory in kept], TRAJECTORY_SCHEMA)
+    samples = pa.Table.from_pylist([each.to_row() for each in made if isinstance(each, Sample)], SAMPLE_SCHEMA)
+    for name, table in (("signatures", signatures), ("records", records), ("samples", samples)):
+        pq.write_table(table, out / f"{name}.parquet", compression="zstd", compression_level=1)
+
+
+def build_with_datasets(raw: Path, out: Path) -> None:
+    """The same functions in ``datasets``: a map for records and rules, a map for samples, two processes each."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    out.mkdir()
+    lines = datasets.load_dataset(
+        "text", data_files=sorted(map(str, raw.iterdir())), split="train", cache_dir=str(out / "cache")
+    )
+    records = lines.map(_datasets_records, batched=True, num_proc=CORES, remove_columns=["text"])
+    records.to_parquet(str(out / "records.parquet"))
+    tools = sorted(set(records.unique("tools")))
+    (out / "tools.json").write_text(json.dumps(tools))
+    samples = records.map(
+        _datasets_samples,
+        batched=True,
+        num_proc=CORES,
+        remove_columns=records.column_names,
+        fn_kwargs={"tools": str(out / "tools.json")},
+    )
+    samples.to_parquet(str(out / "samples.parquet"))
+
+
+def _datasets_records(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+    from agentflan_ray.corpus.clean import CleanRecipe, examine
+    from agentflan_ray.corpus.clean.duplicates import signature_columns
+    from agentflan_ray.sources import SOURCES as FORMATS
+    from agentflan_ray.sources import MalformedRecord, Where
+    from agentflan_ray.trajectory import Trajectory, validate
+
+    kept: list[Trajectory] = []
+    cleaning = CleanRecipe()
+    for number, line in enumerate(batch["text"], start=1):
+        try:
+            outcomes = list(FORMATS["openai_messages"].parse(json.loads(line), Where("batch", number)))
+        except MalformedRecord:
+            continue
+        for outcome in outcomes:
+            if isinstance(outcome, Trajectory) and not validate(outcome) and not examine(outcome, cleaning, None):
+                kept.append(outcome)
+    rows = [trajectory.to_row() for trajectory in kept]
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    return {**columns, **signature_columns(kept).to_pydict()}
+
+
+_catalogues: dict[str, Any] = {}
+
+
+def _datasets_samples(batch: dict[str, list[str]], tools: str) -> dict[str, list[str]]:
+    from agentflan_ray.corpus.derive import derive
+    from agentflan_ray.corpus.recipe import CorpusRecipe
+    from agentflan_ray.corpus.similarity import Catalogue
+    from agentflan_ray.corpus.steps import merge_tools
+    from agentflan_ray.sample import SAMPLE_SCHEMA, Sample
+    from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory
+
+    if tools not in _catalogues:
+        _catalogues[tools] = Catalogue.of(merge_tools(json.loads(Path(tools).read_text())))
+    rows = []
+    for values in zip(*(batch[name] for name in TRAJECTORY_SCHEMA.names), strict=True):
+        trajectory = Trajectory.from_row(dict(zip(TRAJECTORY_SCHEMA.names, values, strict=True)))
+        made = derive(trajectory, CorpusRecipe(), _catalogues[tools])
+        rows += [each.to_row() for each in made if isinstance(each, Sample)]
+    return {name: [row[name] for row in rows] for name in SAMPLE_SCHEMA.names}
+
+
+def _corpus(store: Path) -> Any:
+    from agentflan_ray.corpus.store import open_corpus
+
+    return open_corpus(str(next(store.glob("corpus@*"))))
+
+
+def _tokenizer_path() -> str:
+    from agentflan_ray.train.models import resolve
+
+    return resolve(MODEL)
+
+
+def tokenise_and_pack(store: Path, length: int = 2048) -> Any:
+    """Ours, with windows, masks and tags; the proportional mix packed."""
+    from agentflan_ray.tokens.pack import pack
+    from agentflan_ray.tokens.tokenise import tokenise
+
+    tokens = tokenise(_corpus(store), _tokenizer_path(), length)
+    pack(tokens.index_table(validation=False)["num_tokens"].to_numpy().astype(np.int64), length, seed=0)
+    return tokens
+
+
+def tokenise_bare(store: Path) -> int:
+    """A fast tokenizer on the rendered conversations, a thousand at a time, in two processes; ids are written."""
+    parts = _corpus(store).sample_parts
+    with multiprocessing.get_context("spawn").Pool(CORES) as pool:
+        return sum(pool.map(_tokenise_part, [(part, _tokenizer_path(), str(store)) for part in parts], chunksize=1))
+
+
+def _tokenise_part(task: tuple[str, str, str]) -> int:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from transformers import AutoTokenizer
+
+    part, path, store = task
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    ids: list[list[int]] = []
+    turns = [text for text in pq.read_table(part, columns=["turns"])["turns"].to_pylist() if text is not None]
+    for start in range(0, len(turns), 1000):
+        rendered = [
+            tokenizer.apply_chat_template(
+                [{"role": role, "content": "".join(p[0] for p in parts)} for role, parts in json.loads(text)],
+                tokenize=False,
+            )
+            for text in turns[start : start + 1000]
+        ]
+        ids += tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    name = part.rpartition("@")[2].replace("/", "-")
+    pq.write_table(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32()))}), f"{store}/bare-{name}")
+    return sum(map(len, ids))
+
+
+def packing_efficiency(store: Path, length: int) -> float:
+    """Tokens over room, of everything in the corpus in windows of this length."""
+    from agentflan_ray.tokens.pack import pack
+    from agentflan_ray.tokens.tokenise import tokenise
+
+    index = tokenise(_corpus(store), _tokenizer_path(), length).index_table(validation=False)
+    lengths = index["num_tokens"].to_numpy().astype(np.int64)
+    return float(lengths.sum() / ((int(pack(lengths, length, seed=0).max()) + 1) * length))
+
+
+def million(work: Path) -> dict[str, float]:
+    """More than a million trajectories through the build and the tokenizer, once, with what each pass took."""
+    from agentflan_ray.corpus.build import Order, build
+    from agentflan_ray.corpus.clean.recipe import CleanRecipe
+    from agentflan_ray.corpus.recipe import agent_flan
+    from agentflan_ray.sources.files import SourceSpec
+    from agentflan_ray.tokens.tokenise import tokenise
+
+    console = Console()
+    started = time.perf_counter()
+    raw = write_replicated(work / "million", 1_000_000)
+    written = time.perf_counter()
+    _connect()
+    with _Watch() as watch:
+        begin = time.perf_counter()
+        order = Order((SourceSpec("openai_messages", str(raw)),), agent_flan(), CleanRecipe())
+        corpus = build(order, str(work / "store"), console)
+        built = time.perf_counter()
+        tokens = tokenise(corpus, _tokenizer_path(), 2048, console=console)
+        done = time.perf_counter()
+    num_tokens = sum(row["tokens"] for row in tokens.manifest["table"])
+    records = corpus.manifest["records"]
+    console.print(f"{records}")
+    return {
+        "records": records["records"],
+        "kept": records["kept"],
+        "raw_seconds": round(written - started, 1),
+        "build_seconds": round(built - begin, 1),
+        "tokenise_seconds": round(done - built, 1),
+        "records_per_second_and_core": round(records["records"] / (built - begin) / CORES, 1),
+        "tokens_per_second_and_core": round(num_tokens / (done - built) / CORES, 1),
+        "tokens": num_tokens,
+        "peak_memory_gib": round(watch.peak / 2**30, 2),
+    }
+
+
+def write_replicated(folder: Path, num_records: int) -> Path:
+    """Real and drawn trajectories again and again; from the second time on with an id of its own and, so that none is
+    an exact repeat, a case number behind the first user turn."""
+    base = write_raw(folder.with_name("base"), 60_000)
+    folder.mkdir(parents=True)
+    lines = [line for path in sorted(base.iterdir()) for line in path.read_text(encoding="utf-8").splitlines()]
+    number = 0
+    for part in range(64):
+        with (folder / f"part-{part:02}.jsonl").open("w", encoding="utf-8") as file:
+            for _ in range(num_records // 64 + 1):
+                record = json.loads(lines[number % len(lines)])
+                if number >= len(lines):
+                    record["id"] = f"{record['id']}-{number}"
+                    first = next(message for message in record["messages"] if message["role"] == "user")
+                    first["content"] = f"{first['content']} (case {number})"
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                number += 1
+    return folder
+
+
+class _Watch:
+    """The peak of the private and shared memory of this process and all its descendants, looked at every second."""
+
+    def __init__(self, root: int | None = None) -> None:
+        self.peak = 0
+        self._root = root or os.getpid()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.5):
+            self.peak = max(self.peak, sum(map(_proportional_memory, _descendants(self._root))))
+
+
+def _descendants(root: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found, ahead = [], [root]
+    while ahead:
+        found.append(ahead.pop())
+        ahead += parents.get(found[-1], [])
+    return found
+
+
+def _proportional_memory(process: int) -> int:
+    try:
+        text = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
+
+
+def _peak_memory(raw: Path, store: str) -> int:
+    process = subprocess.Popen([sys.executable, __file__, "--once", str(raw), store])
+    with _Watch(process.pid) as watch:
+        if process.wait():
+            raise RuntimeError(f"The build of {raw} ended with status {process.returncode}.")
+    return watch.peak
+
+
+def _build_once(raw: Path, store: str) -> None:
+    _connect()
+    build_on_ray(raw, store)
+    tokenise_and_pack(Path(store))
+
+
+def _connect() -> None:
+    import logging
+
+    import ray
+
+    ray.init("local", num_cpus=CORES, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _ratio(theirs: list[float], ours: list[float]) -> float:
+    """Median over the pairs of how many times longer they took."""
+    return statistics.median(their / our for their, our in zip(theirs, ours, strict=True))
+
+
+def _machine() -> str:
+    import importlib.metadata
+
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "datasets", "transformers"))
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}"
+
+
+if __name__ == "__main__":
+    main()

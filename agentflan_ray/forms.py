@@ -8,6 +8,7 @@ training and scoring never disagree.
 
 from __future__ import annotations
 
+import functools
 import json
 import keyword
 import re
@@ -83,6 +84,8 @@ def tool_line(tool: Tool) -> str:
     return f"- {tool.name}({parameters}){': ' if description else ''}{description}"
 
 
+# A trajectory's tools are listed in each of its samples, and many trajectories share them.
+@functools.lru_cache(maxsize=1024)
 def tool_list(tools: tuple[Tool, ...]) -> str:
     """One line for each tool."""
     return "\n".join(tool_line(tool) for tool in tools)

@@ -110,7 +110,7 @@ class Sample:
             "source": self.source,
             "form": self.form,
             "case": self.case,
-            "turns": json.dumps(turns, ensure_ascii=False, separators=(",", ":")),
+            "turns": _dump(turns),
         }
 
     @classmethod
@@ -127,6 +127,10 @@ class Sample:
                 for role, parts in json.loads(row["turns"])
             ),
         )
+
+
+# Made once: json.dumps makes an encoder for every call that has settings.
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def component_of(form: str, case: str, capability: str) -> Component:

@@ -60,10 +60,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--million", action="store_true", help="build and tokenise more than a million trajectories")
     parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
-    parser.add_argument("--once", nargs=2, metavar=("RAW", "STORE"), help=argparse.SUPPRESS)
+    parser.add_argument("--contestant", nargs=3, metavar=("NAME", "INPUT", "OUTPUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.once:
-        _build_once(Path(arguments.once[0]), arguments.once[1])
+    if arguments.contestant:
+        name, source, target = arguments.contestant
+        if name in ON_RAY:
+            _connect()
+        print(_seconds(lambda: CONTESTANTS[name](Path(source), Path(target))))  # noqa: T201  # read by the contest
         return
     with tempfile.TemporaryDirectory(prefix="agentflan-bench-") as folder:
         work = arguments.work or Path(folder)
@@ -76,34 +79,35 @@ def contests(work: Path, num_records: int, pairs: int) -> dict[str, float]:
     console = Console()
     raw = write_raw(work / "raw", num_records)
     small = write_raw(work / "small", num_records // 10)
-    # In processes of their own before this one starts Ray: peaks of memory are of the whole tree of processes.
-    peaks = [_peak_memory(folder, str(work / f"store-{folder.name}")) for folder in (small, raw)]
+    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    peaks: dict[str, int] = {}
+    for number in range(pairs):
+        for name in ("build on Ray", "build in plain Python", "build with datasets"):
+            took, peaks[name] = _contest(name, raw, work / f"{name}-{number}")
+            seconds[name].append(took)
+        store = work / f"build on Ray-{number}"
+        for name in ("tokenise and pack", "tokenise bare"):
+            took, peaks[name] = _contest(name, store, work / f"{name}-{number}")
+            seconds[name].append(took)
+    _, peak_of_tenth = _contest("build on Ray", small, work / "small-store")
     _connect()
-    build_seconds: dict[str, list[float]] = {"ray": [], "plain": [], "datasets": []}
-    for number in range(pairs):
-        build_seconds["ray"].append(_seconds(lambda n=number: build_on_ray(raw, str(work / f"store{n}"))))
-        build_seconds["plain"].append(_seconds(lambda n=number: build_plainly(raw, work / f"plain{n}")))
-        build_seconds["datasets"].append(_seconds(lambda n=number: build_with_datasets(raw, work / f"datasets{n}")))
-    token_seconds: dict[str, list[float]] = {"ours": [], "bare": []}
-    for number in range(pairs):
-        token_seconds["ours"].append(_seconds(lambda n=number: tokenise_and_pack(work / f"store{n}")))
-        token_seconds["bare"].append(_seconds(lambda: tokenise_bare(work / "store0")))
-    efficiency = {length: packing_efficiency(work / "store0", length) for length in (2048, 4096)}
+    efficiency = {length: packing_efficiency(work / "build on Ray-0", length) for length in (2048, 4096)}
     ratios = {
-        "vs_plain_python": _ratio(build_seconds["plain"], build_seconds["ray"]),
-        "vs_datasets_map": _ratio(build_seconds["datasets"], build_seconds["ray"]),
-        "tokenise_vs_bare": _ratio(token_seconds["bare"], token_seconds["ours"]),
-        "memory_ratio_10x": peaks[1] / peaks[0],
-        "packing_efficiency": min(efficiency.values()),
+        "vs_plain_python": _ratio(seconds["build in plain Python"], seconds["build on Ray"]),
+        "vs_datasets_map": _ratio(seconds["build with datasets"], seconds["build on Ray"]),
+        "tokenise_vs_bare": _ratio(seconds["tokenise bare"], seconds["tokenise and pack"]),
+        "memory_ratio_10x": peaks["build on Ray"] / peak_of_tenth,
+        "packing_efficiency": efficiency[2048],
         "packing_efficiency_4096": efficiency[4096],
     }
     table = Table(title=f"{num_records:,} trajectories · {_machine()}", title_justify="left")
-    for column in ("what", "seconds (median)", "records per second and core"):
+    for column in ("what", "seconds", "median", "records per second and core", "peak memory, GiB"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    for name, seconds in (*build_seconds.items(), *token_seconds.items()):
-        median = statistics.median(seconds)
-        cores = 1 if name == "plain" else CORES
-        table.add_row(name, f"{median:.1f}", f"{num_records / median / cores:,.0f}")
+    for name, each in seconds.items():
+        median = statistics.median(each)
+        per_core = num_records / median / (1 if "plain" in name else CORES)
+        all_seconds = ", ".join(f"{took:.1f}" for took in each)
+        table.add_row(name, all_seconds, f"{median:.1f}", f"{per_core:,.0f}", f"{peaks[name] / 2**30:.2f}")
     console.print(table)
     for name, value in ratios.items():
         console.print(f"{name}: {value:.3f}")
@@ -158,12 +162,12 @@ def _real(name: str, place: Path) -> Iterator[Any]:
             yield Trajectory.from_row(row)
 
 
-def build_on_ray(raw: Path, store: str) -> Any:
+def build_on_ray(raw: Path, store: Path) -> None:
     """Our build."""
     from agentflan_ray.corpus.build import Order, build
     from agentflan_ray.sources.files import SourceSpec
 
-    return build(Order((SourceSpec("openai_messages", str(raw)),)), store)
+    build(Order((SourceSpec("openai_messages", str(raw)),)), str(store))
 
 
 def build_plainly(raw: Path, out: Path) -> None:
@@ -283,28 +287,24 @@ def _tokenizer_path() -> str:
     return resolve(MODEL)
 
 
-def tokenise_and_pack(store: Path, length: int = 2048) -> Any:
-    """Ours, with windows, masks and tags; the proportional mix packed."""
-    from agentflan_ray.tokens.pack import pack
-    from agentflan_ray.tokens.tokenise import tokenise
-
-    tokens = tokenise(_corpus(store), _tokenizer_path(), length)
-    pack(tokens.index_table(validation=False)["num_tokens"].to_numpy().astype(np.int64), length, seed=0)
-    return tokens
+def tokenise_and_pack(store: Path, _out: Path) -> None:
+    """Ours, with windows of 2,048 tokens, masks and tags; all of it packed."""
+    packing_efficiency(store, 2048)
 
 
-def tokenise_bare(store: Path) -> int:
+def tokenise_bare(store: Path, out: Path) -> None:
     """A fast tokenizer on the rendered conversations, a thousand at a time, in two processes; ids are written."""
-    parts = _corpus(store).sample_parts
+    out.mkdir()
     with multiprocessing.get_context("spawn").Pool(CORES) as pool:
-        return sum(pool.map(_tokenise_part, [(part, _tokenizer_path(), str(store)) for part in parts], chunksize=1))
+        tasks = [(part, _tokenizer_path(), str(out)) for part in _corpus(store).sample_parts]
+        pool.map(_tokenise_part, tasks, chunksize=1)
 
 
 def _tokenise_part(task: tuple[str, str, str]) -> int:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     from transformers import AutoTokenizer
 
-    part, path, store = task
+    part, path, out = task
     tokenizer = AutoTokenizer.from_pretrained(path)
     ids: list[list[int]] = []
     turns = [text for text in pq.read_table(part, columns=["turns"])["turns"].to_pylist() if text is not None]
@@ -318,12 +318,12 @@ def _tokenise_part(task: tuple[str, str, str]) -> int:
         ]
         ids += tokenizer(rendered, add_special_tokens=False)["input_ids"]
     name = part.rpartition("@")[2].replace("/", "-")
-    pq.write_table(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32()))}), f"{store}/bare-{name}")
+    pq.write_table(pa.table({"input_ids": pa.array(ids, pa.list_(pa.int32()))}), f"{out}/{name}")
     return sum(map(len, ids))
 
 
 def packing_efficiency(store: Path, length: int) -> float:
-    """Tokens over room, of everything in the corpus in windows of this length."""
+    """Tokens over room, of all training text of the corpus in windows of this length."""
     from agentflan_ray.tokens.pack import pack
     from agentflan_ray.tokens.tokenise import tokenise
 
@@ -433,18 +433,26 @@ def _proportional_memory(process: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
-def _peak_memory(raw: Path, store: str) -> int:
-    process = subprocess.Popen([sys.executable, __file__, "--once", str(raw), store])
+CONTESTANTS: dict[str, Callable[[Path, Path], None]] = {
+    "build on Ray": build_on_ray,
+    "build in plain Python": build_plainly,
+    "build with datasets": build_with_datasets,
+    "tokenise and pack": tokenise_and_pack,
+    "tokenise bare": tokenise_bare,
+}
+ON_RAY = ("build on Ray", "tokenise and pack")
+
+
+def _contest(name: str, source: Path, target: Path) -> tuple[float, int]:
+    """Seconds of one contestant in a process of its own, and the peak memory of it and its children in bytes."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--contestant", name, str(source), str(target)], stdout=subprocess.PIPE, text=True
+    )
     with _Watch(process.pid) as watch:
-        if process.wait():
-            raise RuntimeError(f"The build of {raw} ended with status {process.returncode}.")
-    return watch.peak
-
-
-def _build_once(raw: Path, store: str) -> None:
-    _connect()
-    build_on_ray(raw, store)
-    tokenise_and_pack(Path(store))
+        said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{name} of {source} ended with status {process.returncode}.")
+    return float(said.strip().splitlines()[-1]), watch.peak
 
 
 def _connect() -> None:

@@ -61,9 +61,9 @@ def unhelpful_tools(
     fit = ~catalogue.broad & (catalogue.coverage(query) <= MAX_COVERAGE)
     for tool in known:
         fit &= catalogue.likeness(tool) <= MAX_LIKENESS
-    names = {tool.name for tool in known}
-    able = [index for index in np.flatnonzero(fit).tolist() if catalogue.tools[index].name not in names]
-    return tuple(catalogue.tools[index] for index in rng.sample(able, min(num, len(able))))
+    fit[[catalogue.places[tool.name] for tool in known if tool.name in catalogue.places]] = False
+    able = np.flatnonzero(fit)
+    return tuple(catalogue.tools[able[index]] for index in rng.sample(range(len(able)), min(num, len(able))))
 
 
 def near_miss(called: Sequence[Tool], query: str, catalogue: Catalogue) -> Tool | None:

@@ -12,7 +12,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -62,11 +62,13 @@ def stem(word: str) -> str:
     return known or candidates[-1]
 
 
-def words_of(text: str) -> list[str]:
+# One request is looked at for several samples and against several tools.
+@functools.lru_cache(maxsize=1024)
+def words_of(text: str) -> tuple[str, ...]:
     """The words that tell what a text is about, in order: camelCase and snake_case are split, fillers left out."""
     plain = _BOOK_AS_VERB.sub("reserve", _CAMEL.sub(" ", text))
     found = (word.lower() for word in _WORD.findall(plain))
-    return [stem(word) for word in found if len(word) > 1 and word not in STOP_WORDS]
+    return tuple(stem(word) for word in found if len(word) > 1 and word not in STOP_WORDS)
 
 
 def action_of(tool: Tool) -> str:
@@ -88,6 +90,10 @@ def spelled(tool: Tool) -> str:
     return f"{_CAMEL.sub(' ', tool.name).replace('_', ' ').replace('-', ' ')}: {purpose(tool)}"
 
 
+REMEMBERED = 1024
+"""Likenesses kept, at most 8 MB for 2,000 tools: trajectories of one source call the same tools again and again."""
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Tools in the order of their names, with their vectors. Make it with :meth:`of`, once per process.
@@ -107,6 +113,10 @@ class Catalogue:
     unseen: float
     vectors: sparse.csr_array
     squares: sparse.csr_array
+    places: dict[str, int]
+    """Number of the tool with a name."""
+    _likenesses: dict[Tool, Scores] = field(default_factory=dict, repr=False)
+    _coverages: dict[str, Scores] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, tools: Iterable[Tool]) -> Catalogue:
@@ -133,6 +143,7 @@ class Catalogue:
             unseen=float(np.log(1 + len(ordered)) + 1),
             vectors=sparse.csr_array((values, (rows, places)), shape=shape),
             squares=sparse.csr_array((values**2, (rows, places)), shape=shape),
+            places={tool.name: index for index, tool in enumerate(ordered)},
         )
 
     def __len__(self) -> int:
@@ -140,6 +151,13 @@ class Catalogue:
 
     def likeness(self, tool: Tool) -> Scores:
         """Cosine of the tool with each tool of the catalogue: (tools,), from 0 to 1."""
+        if tool not in self._likenesses:
+            if len(self._likenesses) >= REMEMBERED:
+                self._likenesses.clear()
+            self._likenesses[tool] = self._likeness(tool)
+        return self._likenesses[tool]
+
+    def _likeness(self, tool: Tool) -> Scores:
         weights = _weights(tool)
         vector = np.zeros(len(self.columns), dtype=np.float32)
         total = 0.0
@@ -157,6 +175,13 @@ class Catalogue:
 
         A cosine would fall with the length of the text, which says nothing about the tool.
         """
+        if text not in self._coverages:
+            # Several samples are made of one request, one after the other.
+            self._coverages.clear()
+            self._coverages[text] = self._coverage(text)
+        return self._coverages[text]
+
+    def _coverage(self, text: str) -> Scores:
         spoken = np.zeros(len(self.columns), dtype=np.float32)
         spoken[[self.columns[word] for word in set(words_of(text)) if word in self.columns]] = 1
         shares: Scores = self.squares @ spoken

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import socket
+from collections.abc import Iterator
 
 import ray
 
@@ -30,8 +33,28 @@ def connect() -> None:
     if not ray.is_initialized():
         # The dashboard (on loopback) answers Ray Train's cleaner, which frees what a stopped trial's workers held:
         # without it a trial stopped early keeps its CPUs for ever (Ray 2.60).
-        address = os.environ.get("RAY_ADDRESS", "local")
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=True)
+        with contextlib.nullcontext("auto") if "RAY_ADDRESS" in os.environ else _address_of_its_own() as address:
+            ray.init(address, log_to_driver=False, logging_level=logging.WARNING, include_dashboard=True)
+
+
+@contextlib.contextmanager
+def _address_of_its_own() -> Iterator[str]:
+    """What starts Ray here so that its processes know their own cluster from others on the machine.
+
+    Ray Train's cleaner asks for the cluster by its environment. With a second Ray beside it, it finds two (Ray 2.60),
+    gives up, and the CPUs of a trial that was stopped early stay taken: the sweep then waits for ever.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    names = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+    os.environ.update(names)
+    try:
+        yield "local"
+    finally:
+        # Only the processes that were started keep them: this one may start another Ray when that one has ended.
+        for name in names:
+            del os.environ[name]
 
 
 def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None) -> Placement:

@@ -98,30 +98,44 @@ def plain_system(tools: tuple[Tool, ...]) -> str:
     return f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}"
 
 
-def react_system(tools: tuple[Tool, ...], keys: Keys = REACT_KEYS) -> str:
-    """A system prompt that lists tools and asks for ReAct steps when, and only when, a tool is needed."""
+def react_system(tools: tuple[Tool, ...], keys: Keys = REACT_KEYS, with_thought: bool = True) -> str:
+    """A system prompt that lists tools and asks for ReAct steps when, and only when, a tool is needed.
+
+    Without thought it asks for the call alone: for trajectories that hold no reasoning, which would else teach to
+    leave out what is asked for.
+    """
+    thought = f"{keys.thought}:, " if with_thought else ""
     return (
         f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}\n"
-        f"To use one, reply with the lines {keys.thought}:, {keys.action}: (its name) and {keys.arguments}: (JSON). "
+        f"To use one, reply with the lines {thought}{keys.action}: (its name) and {keys.arguments}: (JSON). "
         f"With the result, end with {keys.answer}: or use another. If no tool fits the request, reply in plain words."
     )
 
 
-def json_system(tools: tuple[Tool, ...], keys: Keys = JSON_KEYS) -> str:
-    """A system prompt that lists tools and asks for JSON steps when, and only when, a tool is needed."""
+def json_system(tools: tuple[Tool, ...], keys: Keys = JSON_KEYS, with_thought: bool = True) -> str:
+    """A system prompt that lists tools and asks for JSON steps when, and only when, a tool is needed.
+
+    ``with_thought`` as in :func:`react_system`.
+    """
+    first = f'"{keys.thought}", ' if with_thought else ""
+    last = f'"{keys.thought}" and ' if with_thought else ""
     return (
         f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}\n"
-        f'To use one, reply with a JSON object of "{keys.thought}", "{keys.action}" (its name) and "{keys.arguments}". '
-        f'With the result, end with one of "{keys.thought}" and "{keys.answer}" or use another. '
+        f'To use one, reply with a JSON object of {first}"{keys.action}" (its name) and "{keys.arguments}". '
+        f'With the result, end with one of {last}"{keys.answer}" or use another. '
         "If no tool fits the request, reply in plain words."
     )
 
 
-def string_system(tools: tuple[Tool, ...], keys: Keys = STRING_KEYS) -> str:
-    """A system prompt that lists tools and asks for steps as strings when, and only when, a tool is needed."""
+def string_system(tools: tuple[Tool, ...], keys: Keys = STRING_KEYS, with_thought: bool = True) -> str:
+    """A system prompt that lists tools and asks for steps as strings when, and only when, a tool is needed.
+
+    ``with_thought`` as in :func:`react_system`.
+    """
+    lines = f"lines {keys.thought} = (your reasoning) and" if with_thought else "line"
     return (
         f"You are a helpful assistant. You have these tools:\n{tool_list(tools)}\n"
-        f"To use one, reply with the lines {keys.thought} = (your reasoning) and {keys.action} = "
+        f"To use one, reply with the {lines} {keys.action} = "
         f"tool_name(argument=value), values as JSON. With the result, end with {keys.answer} = or use another. "
         "If no tool fits the request, reply in plain words."
     )
@@ -278,7 +292,7 @@ class Format:
     """How one explicit form is asked for, written and read."""
 
     keys: Keys
-    system: Callable[[tuple[Tool, ...], Keys], str]
+    system: Callable[[tuple[Tool, ...], Keys, bool], str]
     write: Callable[[Message, Keys], tuple[Part, ...]]
     parse: Callable[[str, Keys], Step | None]
 

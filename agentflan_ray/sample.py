@@ -55,6 +55,7 @@ SAMPLE_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("form", pa.string()),
         ("case", pa.string()),
+        ("group", pa.string()),
         ("turns", pa.string()),
     ]
 )
@@ -84,7 +85,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A training conversation. ``parent`` is the id of the trajectory it was made from."""
+    """A training conversation. ``parent`` is the id of the trajectory it was made from.
+
+    ``group`` names its task, and decides whether it is validation text (``corpus.split``); a corpus fills it in. A
+    sample with "" stands with its parent's samples.
+    """
 
     id: str
     parent: str
@@ -92,6 +97,7 @@ class Sample:
     form: Form
     case: Case
     turns: tuple[Turn, ...]
+    group: str = ""
 
     def component(self, capability: Capability) -> Component:
         """The mixture component that supervised text of this sample counts for.
@@ -110,6 +116,7 @@ class Sample:
             "source": self.source,
             "form": self.form,
             "case": self.case,
+            "group": self.group,
             "turns": _dump(turns),
         }
 
@@ -126,6 +133,7 @@ class Sample:
                 Turn(role, tuple(Part(text, capability) for text, capability in parts))
                 for role, parts in json.loads(row["turns"])
             ),
+            group=row["group"],
         )
 
 

@@ -164,6 +164,24 @@ def _roles_take_turns(t: Trajectory) -> Fault | None:
     return None
 
 
+def _results_follow_calls(t: Trajectory) -> Fault | None:
+    # Forms that show no results leave them out: without a call before, two assistant turns would be neighbours.
+    for index, (before, message) in enumerate(itertools.pairwise(t.messages), start=1):
+        if message.role == "tool" and before.role == "assistant" and not before.calls:
+            return Fault(
+                "result_without_call",
+                f"Message {index} of {t.id!r} is a tool's result, but the assistant turn before it has no call.",
+            )
+    return None
+
+
+def _the_user_says_something(t: Trajectory) -> Fault | None:
+    for index, message in enumerate(t.messages):
+        if message.role == "user" and not message.content.strip():
+            return Fault("empty_user_message", f"Message {index} of {t.id!r} is a user turn without any text.")
+    return None
+
+
 def _assistant_says_something(t: Trajectory) -> Fault | None:
     for index, message in enumerate(t.messages):
         if message.role == "assistant" and not (message.content.strip() or message.thought.strip() or message.calls):
@@ -260,6 +278,8 @@ RULES: tuple[Callable[[Trajectory], Fault | None], ...] = (
     _has_messages,
     _roles_are_known,
     _roles_take_turns,
+    _results_follow_calls,
+    _the_user_says_something,
     _assistant_says_something,
     _something_is_learnt,
     _only_the_assistant_is_learnt,

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from agentflan_ray.cli.flags import DEFAULT_MODEL, add_source_flags, add_token_flags, sources_of
+from agentflan_ray import storage
+from agentflan_ray.cli.flags import (
+    DEFAULT_MODEL,
+    add_source_flags,
+    add_token_flags,
+    check_writable,
+    sources_of,
+    tokenizer_of,
+)
 
 if TYPE_CHECKING:
     from agentflan_ray.corpus.build import Order
@@ -102,7 +110,7 @@ def _add_teacher_flags(build: argparse.ArgumentParser) -> None:
     build.add_argument("--teacher", metavar="MODEL", help="a model that words the replies of negatives")
     build.add_argument("--teacher-url", help="its OpenAI-compatible endpoint; without it MODEL runs on this cluster")
     build.add_argument("--teacher-key", default="OPENAI_API_KEY", help="environment variable that holds the key")
-    build.add_argument("--teacher-share", type=float, default=1.0, help="share of the negatives that it words")
+    build.add_argument("--teacher-share", type=float, help="share of the negatives that it words (default: 1)")
     build.add_argument(
         "--teacher-prices", metavar="IN,OUT", help="US dollars for a million tokens of requests and of replies"
     )
@@ -165,9 +173,15 @@ def _teacher(arguments: argparse.Namespace) -> tuple[TeacherRecipe | None, Teach
     from agentflan_ray.corpus.teacher.replies import Prices
 
     if arguments.teacher is None:
+        for name in ("url", "share", "prices"):
+            if getattr(arguments, f"teacher_{name}") is not None:
+                raise ValueError(f"--teacher-{name} is given, but no teacher; name its model with --teacher MODEL.")
         return None, None
-    recipe = TeacherRecipe(arguments.teacher, share=arguments.teacher_share, seed=arguments.seed)
+    share = 1.0 if arguments.teacher_share is None else arguments.teacher_share
+    recipe = TeacherRecipe(arguments.teacher, share=share, seed=arguments.seed)
     if arguments.teacher_url is None:
+        if arguments.teacher_prices is not None:
+            raise ValueError("--teacher-prices is given, but a model of this cluster has none; leave it out.")
         # What generates on the cluster takes the likeliest token always.
         return replace(recipe, temperature=0.0), LocalModel(open_generator)
     prices = None
@@ -185,26 +199,29 @@ def _build(arguments: argparse.Namespace) -> None:
     from agentflan_ray import cluster
     from agentflan_ray.corpus.build import Build
     from agentflan_ray.tokens.tokenise import find_tokens, tokenise
-    from agentflan_ray.train.models import resolve
-    from agentflan_ray.view.tables import overlaps_table, records_table, tokens_table
+    from agentflan_ray.view.tables import omitted_table, overlaps_table, records_table, tokens_table
 
     console = Console()
     recipe, teacher = _teacher(arguments)
     build = Build(replace(_order(arguments), teacher=recipe), arguments.out, teacher)
+    place = tokenizer_of(arguments)
     corpus = build.find()
     if corpus is None:
+        check_writable(build.store, "--out")
         cluster.connect()
         corpus = build.run(console)
     console.print(records_table(corpus))
+    if corpus.manifest["omitted"]:
+        console.print(omitted_table(corpus))
     if corpus.manifest["overlaps"]:
         console.print(overlaps_table(corpus))
-    place = (resolve(arguments.model), arguments.block_length, arguments.template)
     tokens = find_tokens(corpus, *place)
     if tokens is None:
+        check_writable(build.store, "--out")
         cluster.connect()
         tokens = tokenise(corpus, *place, console=console)
     console.print(tokens_table(tokens))
-    console.print(f"Corpus: {corpus.uri} (its README.md says what it is)", soft_wrap=True)
+    console.print(f"Corpus: {corpus.uri} (its README.md says what it is)", soft_wrap=True, markup=False)
 
 
 def _view(arguments: argparse.Namespace) -> None:
@@ -229,25 +246,32 @@ def _view(arguments: argparse.Namespace) -> None:
         for card in cards:
             show(card, console, arguments.sample or (None if arguments.reason else arguments.case))
         return
+    check_writable(str(arguments.html.absolute().parent), "--html")
+    if arguments.html.is_dir():
+        raise ValueError(f"--html {arguments.html} is a folder; name the file to write, such as records.html.")
     write_page(cards, arguments.html, f"Records of corpus@{corpus.fingerprint}", selection.totals)
-    console.print(f"Page: {arguments.html.absolute()}", soft_wrap=True)
+    console.print(f"Page: {arguments.html.absolute()}", soft_wrap=True, markup=False)
 
 
 def _plan(arguments: argparse.Namespace) -> None:
     from agentflan_ray import cluster
     from agentflan_ray.corpus.store import open_corpus
     from agentflan_ray.tokens.tokenise import find_tokens, to_index, tokenise
-    from agentflan_ray.train.models import resolve
-    from agentflan_ray.view.tables import plan_table
+    from agentflan_ray.view.tables import phases_table, plan_table
 
     make = _planner(arguments)
     corpus = open_corpus(arguments.corpus)
-    place = (resolve(arguments.model), arguments.block_length, arguments.template)
+    place = tokenizer_of(arguments)
     tokens = find_tokens(corpus, *place)
     if tokens is None:
+        check_writable(corpus.store_uri, "the store")
         cluster.connect()
         tokens = tokenise(corpus, *place, console=Console())
-    Console().print(plan_table(make(to_index(tokens.index_table(validation=False)))))
+    made = make(to_index(tokens.index_table(validation=False)))
+    console = Console()
+    console.print(plan_table(made))
+    if len(made.by_phase) > 1:
+        console.print(phases_table(made))
 
 
 def _planner(arguments: argparse.Namespace) -> Callable[[Index], Plan]:
@@ -280,7 +304,11 @@ def _planner(arguments: argparse.Namespace) -> Callable[[Index], Plan]:
 
 
 def _weights(text: str) -> dict[str, float]:
-    return {name.strip(): _number(value, text) for name, _, value in (each.partition("=") for each in text.split(","))}
+    pairs = [(name.strip(), value) for name, _, value in (each.partition("=") for each in text.split(","))]
+    weights = {name: _number(value, text) for name, value in pairs}
+    if len(weights) < len(pairs):
+        raise ValueError(f"--weights {text!r} names a component twice; give each one weight.")
+    return weights
 
 
 def _number(value: str, text: str) -> float:
@@ -294,7 +322,9 @@ def _export(arguments: argparse.Namespace) -> None:
     from agentflan_ray.corpus.export import export
     from agentflan_ray.corpus.store import open_corpus
 
-    report = export(open_corpus(arguments.corpus), arguments.out, arguments.format, arguments.what)
+    corpus = open_corpus(arguments.corpus)
+    check_writable(storage.parent(storage.absolute(arguments.out)), "--out")
+    report = export(corpus, arguments.out, arguments.format, arguments.what)
     console = Console()
     table = Table(box=None)
     table.add_column("file", overflow="fold")

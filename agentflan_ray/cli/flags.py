@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+from agentflan_ray import storage
 
 if TYPE_CHECKING:
     from agentflan_ray.corpus.build import ToolboxDraw
@@ -52,6 +55,37 @@ def sources_of(arguments: argparse.Namespace) -> list[SourceSpec | ToolboxDraw]:
         else:
             found.append(SourceSpec.parse(text))
     return found
+
+
+def tokenizer_of(arguments: argparse.Namespace) -> tuple[str, int, str | None]:
+    """Model, window length and template as ``tokenise`` takes them, looked at before any work is done for them.
+
+    Raises ``ValueError`` where the tokenizer can't be loaded, or the window holds no token.
+    """
+    from agentflan_ray.tokens.tokenizer import load_tokenizer
+    from agentflan_ray.train.models import resolve
+
+    if arguments.block_length < 1:
+        raise ValueError(f"--block-length is {arguments.block_length}, but a window holds at least one token.")
+    path = resolve(arguments.model)
+    try:
+        load_tokenizer(path, arguments.template)
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"The tokenizer of --model {arguments.model} can't be loaded: {reason}.") from error
+    return path, arguments.block_length, arguments.template
+
+
+def check_writable(folder: str, flag: str) -> None:
+    """Make the folder; ``ValueError`` where nothing can be written into it: said before an hour's work, not after."""
+    reason = "the permission is missing"
+    try:
+        storage.make_folder(folder)
+        if not storage.is_local(folder) or os.access(storage.locate(folder)[1], os.W_OK):
+            return
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+    raise ValueError(f"Nothing can be written to {flag} {folder} ({reason}); name a folder that you may write into.")
 
 
 @contextlib.contextmanager

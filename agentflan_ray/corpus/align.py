@@ -65,10 +65,13 @@ def react_form(trajectory: Trajectory) -> Sample:
 
 
 def explicit_form(trajectory: Trajectory, form: ExplicitForm) -> Sample:
-    """The trajectory in ReAct, JSON or string steps under a system prompt that asks for them."""
+    """The trajectory in ReAct, JSON or string steps under a system prompt that asks for them.
+
+    A thought is asked for only where some step to learn has one: what is asked for is given.
+    """
     written = FORMATS[form]
     own, messages = split_system(trajectory)
-    ask = written.system(trajectory.tools, written.keys)
+    ask = written.system(trajectory.tools, written.keys, has_thoughts(trajectory))
     turns = [Turn("system", (Part(f"{own}\n{ask}" if own else ask),))]
     turns += explicit_turns(messages, form)
     return _sample(trajectory, form, turns)
@@ -113,6 +116,11 @@ def format_keyword_in(sample: Sample) -> str | None:
             if part.capability not in (None, "understanding") and (match := FORMAT_KEYWORD.search(part.text)):
                 return match.group(0).strip()
     return None
+
+
+def has_thoughts(trajectory: Trajectory) -> bool:
+    """Whether any turn that is learnt reasons (dialogues and recorded sessions often hold calls alone)."""
+    return any(message.loss and thought_of(message) for message in trajectory.messages)
 
 
 def case_of(trajectory: Trajectory) -> str:
@@ -224,7 +232,9 @@ def _cot_turns(messages: Sequence[Message], asker: Asker) -> Iterator[Turn]:
         if message.role != "assistant":
             incoming.hear(message)
             continue
-        elicit = asker.sometimes(ELICITED_STEPS, ASK_STEP) if incoming.from_tool or incoming.at_start else ""
+        # Statements ask for the reasoning, too: asked for where there is none they would teach to pass over it.
+        is_place = thought_of(message) and (incoming.from_tool or incoming.at_start)
+        elicit = asker.sometimes(ELICITED_STEPS, ASK_STEP) if is_place else ""
         yield Turn("user", (Part(_joined(incoming.take(), elicit)),))
         parts = _cot_parts(message, asker.rng, has_called)
         yield Turn("assistant", parts if message.loss else unlearnt(parts))

@@ -8,6 +8,7 @@ with nothing new reads only names and digests. Between passes the driver holds c
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -38,10 +39,10 @@ from agentflan_ray.sources import SOURCES
 from agentflan_ray.sources.files import SourceSpec, plan_slices
 from agentflan_ray.sources.ingest import plan_groups
 
-DRAWS_PER_PART = 2000
-"""A draw takes about 2 ms, so that a part is some seconds of work."""
+WRITE_CODE = ("corpus/steps.py", "corpus/store.py")
+"""The code that cuts every pass's output into files and writes them."""
 
-READ_CODE = ("sources/ingest.py", "sources/files.py", "sources/base.py", "trajectory.py")
+READ_CODE = ("sources/ingest.py", "sources/files.py", "sources/base.py", "trajectory.py", *WRITE_CODE)
 """The code that all sources share; each one's own module and what it imports come to it."""
 
 
@@ -98,20 +99,21 @@ class Build:
         self.cleaning = {
             "recipe": asdict(order.cleaning),
             "against": [_evaluation_identity(each) for each in order.against],
-            "code": storage.code_fingerprint(*storage.imported_parts("corpus/clean/__init__.py")),
+            "code": _code("corpus/clean/__init__.py", "corpus/clean/duplicates.py"),
+            "versions": {name: importlib.metadata.version(name) for name in ("rensa", "py3langid")},
         }
         self.deriving = {
             "recipe": asdict(order.recipe),
-            "code": storage.code_fingerprint(*storage.imported_parts("corpus/derive.py")),
+            "code": _code("corpus/derive.py", "corpus/split.py"),
         }
         self.identity: dict[str, Any] = {
             "sources": [_identity(source) for source in order.sources],
             "cleaning": self.cleaning,
             "deriving": self.deriving,
+            "code": storage.code_fingerprint("corpus/build.py"),
         }
         if order.teacher is not None:
-            code = storage.code_fingerprint(*storage.imported_parts("corpus/teacher/rewrite.py"))
-            self.identity["teacher_recipe"] = {**asdict(order.teacher), "code": code}
+            self.identity["teacher_recipe"] = {**asdict(order.teacher), "code": _code("corpus/teacher/rewrite.py")}
         self.fingerprint = storage.fingerprint(self.identity)
         self.uri = storage.join(self.store, f"corpus@{self.fingerprint}")
         self.grams: EvaluationGrams | None = None
@@ -128,6 +130,9 @@ class Build:
         """
         if (found := self.find()) is not None:
             return found
+        if self.order.against:
+            # Read first: what is wrong with a set is said at once.
+            self.grams = EvaluationGrams.of(self.order.against, self.order.cleaning.ngram)
         read = self._read(console)
         counts = _count(read)
         self._stop_if_too_many_are_bad(counts)
@@ -138,7 +143,7 @@ class Build:
         removed = self._removed(kept)
         counts = _without(counts, removed)
         if not counts["kept"]:
-            raise ValueError(f"No record is left to build from: {_listed(counts['reasons']['dropped'])}.")
+            raise ValueError(f"No record is left to build from: {_listed(_all_reasons(counts))}.")
         samples, reports = self._derive(kept, removed, console)
         taught = None
         if self.order.teacher is not None and self.teacher is not None:
@@ -185,10 +190,7 @@ class Build:
         return list(by_folder.items())
 
     def _clean(self, kept: Sequence[str], console: Console) -> None:
-        grams = None
-        if self.order.against:
-            self.grams = EvaluationGrams.of(self.order.against, self.order.cleaning.ngram)
-            grams = ray.put(self.grams)
+        grams = None if self.grams is None else ray.put(self.grams)
         jobs = []
         for part in kept:
             uri, name = self._beside(part, "clean", self.cleaning)
@@ -227,7 +229,8 @@ class Build:
             by_folder.setdefault(part.split("/")[0], {})[part] = wheres[part]
         jobs = []
         for places in by_folder.values():
-            identity = {**deriving, "removed": [sorted(names) for names in places.values()]}
+            # Rows by file name and number: where the files lie is no part of what is made of them.
+            identity = {**deriving, "removed": [sorted(n.rpartition("/")[2] for n in ns) for ns in places.values()]}
             for part, names in places.items():
                 uri, name = self._beside(part, "samples", identity)
                 task = {
@@ -299,9 +302,11 @@ class Build:
             places = " and ".join(
                 storage.join(self.store, folder, "set_aside") for folder in dict.fromkeys(self.records)
             )
+            reasons = counts["reasons"]["quarantined"]
+            example = counts["examples"][next(iter(reasons))][0]
             raise ValueError(
                 f"{bad} of {total} records are bad ({bad / total:.1%}; {self.order.recipe.max_quarantined:.0%} are "
-                f"allowed): {_listed(counts['reasons']['quarantined'])}. Look at {places}, mend the data, or allow "
+                f"allowed): {_listed(reasons)}. For instance: {example} Look at {places}, mend the data, or allow "
                 "more with --max-quarantined."
             )
 
@@ -321,8 +326,8 @@ def _draw_jobs(uri: str, draw: ToolboxDraw) -> Iterator[Job]:
     number = 0
     for case in steps.DRAWS:
         total = getattr(draw, case)
-        for start in range(0, total, DRAWS_PER_PART):
-            stop = min(start + DRAWS_PER_PART, total)
+        for start in range(0, total, steps.DRAWS_PER_PART):
+            stop = min(start + steps.DRAWS_PER_PART, total)
             yield Job(uri, f"part-{number:05}", {"case": case, "start": start, "stop": stop, "seed": draw.seed})
             number += 1
 
@@ -383,14 +388,24 @@ def _sum(reports: Sequence[Report], key: str, names: tuple[str, str]) -> list[di
     return [{names[0]: first, names[1]: second, "count_all": number} for (first, second), number in ordered]
 
 
+def _all_reasons(counts: dict[str, Any]) -> dict[str, int]:
+    return {**counts["reasons"]["dropped"], **counts["reasons"]["quarantined"]}
+
+
 def _listed(reasons: dict[str, int]) -> str:
     return ", ".join(f"{reason} {number}" for reason, number in reasons.items()) or "none was read"
+
+
+def _code(*modules: str) -> str:
+    """The code of these modules, of all that they import, and of what writes their results."""
+    parts = {part for module in modules for part in storage.imported_parts(module)}
+    return storage.code_fingerprint(*sorted(parts | set(WRITE_CODE)))
 
 
 def _identity(source: SourceSpec | ToolboxDraw) -> dict[str, Any]:
     """What a source is: a draw by its literals, files by their names and contents, never by where they lie."""
     if isinstance(source, ToolboxDraw):
-        return {"toolbox": asdict(source), "code": storage.code_fingerprint("toolbox", "trajectory.py")}
+        return {"toolbox": asdict(source), "code": storage.code_fingerprint("toolbox", "trajectory.py", *WRITE_CODE)}
     module = SOURCES[source.source].parse.__module__.removeprefix("agentflan_ray.").replace(".", "/")
     code = storage.code_fingerprint(*sorted({*READ_CODE, *storage.imported_parts(f"{module}.py")}))
     return {"source": source.source, "files": _files(source), "code": code}

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from agentflan_ray.corpus import negatives
-from agentflan_ray.corpus.align import case_of, chat_form, cot_form, format_keyword_in, react_form, split_system
+from agentflan_ray.corpus.align import (
+    case_of,
+    chat_form,
+    cot_form,
+    format_keyword_in,
+    has_thoughts,
+    react_form,
+    split_system,
+)
 from agentflan_ray.corpus.failures import tool_error
 from agentflan_ray.corpus.instruct import instruction_pair
 from agentflan_ray.corpus.missing import missing_argument
@@ -62,7 +70,7 @@ def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) ->
     seed = recipe.seed
     makers: dict[str, Callable[[], Sample | str]] = {
         "chat": lambda: _checked(chat_form(t, seed)),
-        "cot": lambda: _checked(cot_form(t, seed)),
+        "cot": lambda: _checked(cot_form(t, seed)) if has_thoughts(t) else "no_thought",
         "react": lambda: _in_react_form(t),
         "instruct": lambda: instruction_pair(t, seed),
         "no_tool_request": lambda: negatives.no_tool_request(t, seed),
@@ -79,16 +87,22 @@ def _from_tool_use(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) ->
 
 
 def _forms(t: Trajectory, recipe: CorpusRecipe) -> list[str]:
-    """The whole forms that the trajectory is told in."""
+    """The whole forms that the trajectory is told in.
+
+    Where each takes one form, a trajectory without thoughts, which can't be told as chain of thought, takes one of the
+    other two in their proportion, so that it is not lost.
+    """
     shares = {"chat": recipe.chat_share, "cot": recipe.cot_share, "react": recipe.react_share}
     if not recipe.one_form:
         return [form for form, share in shares.items() if stable_share(recipe.seed, form, t.id) < share]
-    drawn, bound = stable_share(recipe.seed, "form", t.id), 0.0
+    if recipe.cot_share < 1 and not has_thoughts(t):
+        del shares["cot"]
+    drawn, bound = stable_share(recipe.seed, "form", t.id) * sum(shares.values()), 0.0
     for form, share in shares.items():
         bound += share
         if drawn < bound:
             return [form]
-    return [max(shares, key=shares.__getitem__)]  # the shares add up to 1 but for rounding
+    return [max(shares, key=shares.__getitem__)]  # the sum may differ from the last bound by rounding
 
 
 def _shares(recipe: CorpusRecipe) -> dict[str, float]:

@@ -28,15 +28,19 @@ RETRY_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A kind of failure: what the tool returns, how one says so, and whether trying again makes sense.
+    """A kind of failure: what the tool returns, how one says so, and what it leaves open.
 
-    ``{tool}`` stands for the tool's name. ``causes`` follow "because", "since" or a colon.
+    ``{tool}`` stands for the tool's name. ``causes`` follow "because", "since" or a colon. ``passes`` says whether it
+    goes by itself, ``at_once`` whether so soon that one more try makes sense now, and ``may_have_acted`` whether the
+    tool may have done its work before it failed.
     """
 
     kind: str
     texts: tuple[str, ...]
     causes: tuple[str, ...]
     passes: bool
+    at_once: bool
+    may_have_acted: bool
 
 
 FAILURES = (
@@ -50,7 +54,9 @@ FAILURES = (
             '{"response": null, "error": "Timeout error..."}',
         ),
         ("it timed out", "no response came in time", "it took too long to answer"),
-        True,
+        passes=True,
+        at_once=True,
+        may_have_acted=True,
     ),
     Failure(
         "server",
@@ -66,7 +72,9 @@ FAILURES = (
             "something went wrong on its server",
             "the service answered with an error",
         ),
-        True,
+        passes=True,
+        at_once=True,
+        may_have_acted=True,
     ),
     Failure(
         "unavailable",
@@ -78,7 +86,9 @@ FAILURES = (
             "Error: connection refused",
         ),
         ("the service is not available at the moment", "the service can't be reached", "the service is down right now"),
-        True,
+        passes=True,
+        at_once=True,
+        may_have_acted=False,
     ),
     Failure(
         "rate_limit",
@@ -89,7 +99,9 @@ FAILURES = (
             "429 Too Many Requests",
         ),
         ("its limit of requests has been reached", "too many requests were made to it", "its quota is used up for now"),
-        False,
+        passes=True,
+        at_once=False,
+        may_have_acted=False,
     ),
     Failure(
         "permission",
@@ -101,7 +113,9 @@ FAILURES = (
             '{"message": "Your subscription does not include {tool}."}',
         ),
         ("access was denied", "it wants a permission that I don't have", "I am not authorised for it"),
-        False,
+        passes=False,
+        at_once=False,
+        may_have_acted=False,
     ),
     Failure(
         "not_found",
@@ -116,7 +130,9 @@ FAILURES = (
             "the service behind it was not found",
             "there is nothing at its address",
         ),
-        False,
+        passes=False,
+        at_once=False,
+        may_have_acted=False,
     ),
     Failure(
         "malformed",
@@ -128,13 +144,17 @@ FAILURES = (
             '{"result": "\\u0000\\u0000\\u0000"',
         ),
         ("what it returned can't be read", "its output is broken", "it sent back something unreadable"),
-        True,
+        passes=True,
+        at_once=True,
+        may_have_acted=True,
     ),
     Failure(
         "empty",
         ("", "null", "{}", '{"response": "", "error": ""}', "(no output)"),
         ("it returned nothing", "it came back empty", "there is nothing in what it returned"),
-        True,
+        passes=True,
+        at_once=True,
+        may_have_acted=True,
     ),
 )
 
@@ -173,18 +193,35 @@ _UNCONFIRMED = (
     "something went wrong with {tool}: {cause}. Treat it as not done until you have checked",
 )
 """For tools that change something: whether an error came before or after the change is not known."""
+_NOT_DONE = (
+    "this was not done, because {tool} failed: {cause}",
+    "{tool} did not go through, as {cause}. Nothing was changed",
+    "I couldn't do this: {tool} was called, but {cause}",
+    "the call to {tool} failed since {cause}, so what you asked for is not done",
+    "nothing has happened yet, because {tool} failed: {cause}",
+    "I have to report that {tool} failed: {cause}. It is not done",
+    "I couldn't complete this with {tool}: {cause}",
+    "what you asked for needs {tool}, and {cause}, so it is still to be done",
+)
+"""For tools that change something, where the failure says that they did not begin."""
 _OFFERS = (
     "",
     "",
-    "Shall I try again later?",
-    "Please try again in a while.",
-    "Would you like me to try once more?",
-    "If it is urgent, you could look it up elsewhere.",
-    "Anything I said instead would be a guess.",
-    "If you know another way to get this, tell me.",
+    "If you know another way to do this, tell me.",
     "Let me know how you want to go on.",
     "You may want to tell whoever runs it.",
 )
+_FIND_OFFERS = (
+    "If it is urgent, you could look it up elsewhere.",
+    "Anything I said instead would be a guess.",
+)
+"""Also, where something was to be found out."""
+_LATER_OFFERS = (
+    "Shall I try again later?",
+    "Please try again in a while.",
+    "Would you like me to try once more in a moment?",
+)
+"""Also, where the failure goes by itself."""
 _RETRY = (
     "{cause_first}. That may pass, so one more try is worth it.",
     "{tool} failed because {cause}. A second attempt with the same input makes sense.",
@@ -222,17 +259,30 @@ def tool_error(trajectory: Trajectory, seed: int) -> Sample | str:
     before = [replace(message, loss=False) for message in messages[: place + 1]]
     after = list(messages[place + 1 + len(calls) :])
     answers_at_once = len(after) > 0 and not after[0].calls and after[0].loss
-    changes = action_of(next(tool for tool in trajectory.tools if tool.name == failed)) != READS
-    if failure.passes and answers_at_once and not changes and rng.random() < RETRY_SHARE:
+    action = action_of(next(tool for tool in trajectory.tools if tool.name == failed))
+    if failure.at_once and answers_at_once and action == READS and rng.random() < RETRY_SHARE:
         decision = Message("assistant", "", _phrase(rng.choice(_RETRY), failure, failed, rng), calls, loss=True)
         results = messages[place + 1 : place + 1 + len(calls)]
         told = [*before, *errors, decision, *results, after[0]]
     else:
-        core = _phrase(rng.choice(_UNCONFIRMED if changes else _HONEST), failure, failed, rng)
-        reply = compose(rng.choice(_OPENERS), core, rng.choice(_OFFERS))
+        core = _phrase(rng.choice(_cores(failure, action)), failure, failed, rng)
+        reply = compose(rng.choice(_OPENERS), core, rng.choice(_offers(failure, action)))
         told = [*before, *errors, Message("assistant", reply, loss=True)]
     turns = chat_turns(told, Asker(rng))
     return make_negative(trajectory, "tool_error", [*system_turns(own, trajectory.tools), *map(_without_calls, turns)])
+
+
+def _cores(failure: Failure, action: str) -> tuple[str, ...]:
+    if action == READS:
+        return _HONEST
+    return _UNCONFIRMED if failure.may_have_acted else _NOT_DONE
+
+
+def _offers(failure: Failure, action: str) -> tuple[str, ...]:
+    if action == READS:
+        return _OFFERS + _FIND_OFFERS + (_LATER_OFFERS if failure.passes else ())
+    # What may have been done already must be checked, not done again.
+    return _OFFERS + (_LATER_OFFERS if failure.passes and not failure.may_have_acted else ())
 
 
 def _error(failure: Failure, call: ToolCall, rng: random.Random) -> Message:

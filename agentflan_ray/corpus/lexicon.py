@@ -10,11 +10,12 @@ import re
 
 SAME_MEANING = (
     "movie film cinema theater theatre screening actor actress director cast",
-    "hotel accommodation lodging house apartment rental property airbnb motel stay room",
+    "hotel accommodation lodging house apartment property airbnb motel stay room",
     "flight airline plane airport airfare fly",
     "car vehicle automobile",
     "taxi cab ride",
-    "weather forecast temperature climate rain rainfall snow snowfall humidity wind storm sunny warmer cooler colder",
+    "weather forecast temperature climate rain rainfall snow snowfall humidity wind storm thunderstorm sunny "
+    "warmer cooler colder",
     "music song album artist playlist lyric",
     "restaurant dining meal table cafe eat food recipe dish cuisine cook ingredient hungry",
     "book novel author library isbn",
@@ -118,6 +119,30 @@ ACTION_CLASSES: dict[str, str] = {
 READS = "read"
 """The action class of a tool that changes nothing."""
 
+OPERATES = "operate"
+"""The action class of a tool that does whatever it is told, such as a shell: by its call it reads or changes."""
+
+OPERATING_WORDS = frozenset(("bash", "command", "console", "execute", "shell", "sql", "terminal"))
+"""A tool with one of these in its name does whatever it is told."""
+ACTION_CLASSES |= dict.fromkeys(("code", "eval", "run"), OPERATES)
+
+_GENERIC = (
+    "analyze app attribute basic category code complete completed converter country current daily date detail "
+    "detailed end entry fetch field filtering find finder generator group historical history id item key latest "
+    "lookup month name number object optional order origin pair particular person place provided public query "
+    "random range rapid rapidapi recent record report secure selected service size sorting start stat state "
+    "statistic status string time today tomorrow toolbench top type upcoming validation value week year"
+)
+GENERIC_WORDS = frozenset(_GENERIC.split()) | ACTION_WORDS | STOP_WORDS
+"""Words of tools for all kinds of objects (stems): to share one of them makes no tool seem to fit. Those that say
+nothing or what is done are among them, for stems bring them back ("gets", "returns")."""
+
+NOUNS_TOO = frozenset(("book", "email", "message", "order", "purchase", "schedule", "share", "transfer"))
+"""Verbs of :data:`ACTION_CLASSES` that may be nouns at the beginning of a name ("schedule_by_date")."""
+
+READING_VERBS = frozenset(("fetch", "find", "get", "list", "retrieve", "return", "search", "show"))
+"""Verbs that begin the description of a tool that reads (stems)."""
+
 GENERAL_PURPOSE = re.compile(
     r"\b(?:google|bing|search engine|wikipedia|encyclopa?edia|internet|web ?search|web ?page|browser?|shell|bash|"
     r"terminal|command line|python|interpreter|code|execute|sql|ask|chatgpt|gpt|llm|assistant|questions?|knowledge|"
@@ -134,3 +159,21 @@ SELF_CONTAINED = re.compile(
     re.IGNORECASE,
 )
 """What a tool of these words does, a model can do without it, well enough: a reply that refuses would be wrong."""
+
+SELF_CONTAINED_DEED = re.compile(
+    r"\b(?:revers(?:e|es|ed|al)(?! (?:geo|image|phone|dns|ip|whois|look))|palindromes?|anagrams?|"
+    r"merges?(?! (?:pull|request|pdf|video|audio|file))|sort(?:s|ed|ing)?|splits?|chunks?|format(?:s|ter|ting)?|"
+    r"primes?(?! (?:video|minister|member))|(?:smallest|largest)(?=:| (?:number|element|value|integer|item|of))|"
+    r"derivatives?(?! (?:market|exchange|trading|contract))|integrals?|(?<!distance )matri(?:x|ces)|permutations?|"
+    r"combinations?|gcd|lcm|(?:greatest|least) common|to the power|power of (?:a number|two|ten)|strings?)\b",
+    re.IGNORECASE,
+)
+"""The same for words that only in a tool's name or at the start of its description say what it does: further on,
+"format" and "string" are said of what any tool takes and returns."""
+
+SELF_CONTAINED_REQUEST = re.compile(
+    r"\s*(?:print|echo|output|display|generate)\s+(?:the\s+|all\s+)?(?:numbers?|integers|digits|letters|alphabet|"
+    r"hello|[\"'])(?!.*(?:\bfiles?\b|\bfolders?\b|\bdirector|/\w))",
+    re.IGNORECASE | re.DOTALL,
+)
+"""What a tool that does whatever it is told is asked for, where no machine is needed for it."""

@@ -8,23 +8,42 @@ and not the prompt, is what is learnt.
 
 from __future__ import annotations
 
+import json
 import random
+import re
 from collections.abc import Callable, Sequence
 
-from agentflan_ray.corpus.align import split_system
-from agentflan_ray.corpus.relevance import is_self_contained, near_miss, unhelpful_tools
+from agentflan_ray.corpus.align import split_system, unlearnt
+from agentflan_ray.corpus.relevance import near_miss, needs_no_tool, unhelpful_tools
 from agentflan_ray.corpus.replies import NEAR_MISS, NO_FITTING_TOOL, NO_TOOLS, Deed, refusal, stated
-from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.corpus.similarity import Catalogue, words_of
 from agentflan_ray.forms import json_system, plain_system, react_system, string_system
 from agentflan_ray.randomness import stable_hash, stable_random
 from agentflan_ray.sample import Case, Part, Sample, Turn
-from agentflan_ray.trajectory import Tool, Trajectory
+from agentflan_ray.sources import agentinstruct, agenttraj, knowagent
+from agentflan_ray.trajectory import Message, Tool, Trajectory
 
 MAX_QUERY_CHARACTERS = 600
 """A longer first message is an environment's rule book (AgentInstruct), which makes no sense without its tools."""
 
 ENVIRONMENT_TASKS = frozenset(("alfworld", "babyai", "maze", "mind2web", "sciworld", "textcraft", "webshop", "wordle"))
 """Tasks whose query is what an environment shows ("In front of you in this room …"): nobody asks that without it."""
+
+ENVIRONMENT_TOOLS = frozenset(
+    (tool.name, tool.description)
+    for task in (*agentinstruct.TASKS, *agenttraj.TASKS, knowagent.TASK)
+    if task.name in ENVIRONMENT_TASKS
+    for tool in task.tools("")
+)
+"""Names and descriptions of the moves in those tasks ("Look around."), which nobody would offer beside a request."""
+
+SEARCH_TASK = "search"
+"""FireAct: questions of general knowledge, many with yes or no or choices, that a model may well answer by itself."""
+
+_GREETING = re.compile(
+    r"\W*(?:(?:dear|hi|hello|hey|greetings|good (?:morning|evening)|assistant|there|all|team|sir|madam)\b\W*)+",
+    re.IGNORECASE,
+)
 
 MAX_STATED_CHARACTERS = 140
 """A longer description is not quoted in a reply; the tool is then no near miss."""
@@ -99,15 +118,24 @@ def listed(trajectory: Trajectory, tools: tuple[Tool, ...], rng: random.Random) 
 
 
 def plain_turns(trajectory: Trajectory) -> list[Turn]:
-    """The user and assistant turns of a conversation without calls; what the assistant says is general ability."""
+    """The user and assistant turns of a conversation without calls: thoughts are reasoning, words general ability."""
     return [
-        Turn(
-            "assistant" if message.role == "assistant" else "user",
-            (Part(message.content.strip() or message.thought.strip(), "general" if message.loss else None),),
-        )
+        Turn("assistant", _spoken(message))
+        if message.role == "assistant"
+        else Turn("user", (Part(message.content.strip()),))
         for message in trajectory.messages
         if message.role in ("user", "assistant")
     ]
+
+
+def _spoken(message: Message) -> tuple[Part, ...]:
+    """The thought of a turn without calls, and below it what it says."""
+    thought, content = message.thought.strip(), message.content.strip()
+    parts = [Part(thought, "reasoning")] if thought else []
+    if content:
+        parts += [Part("\n", "general")] if parts else []
+        parts.append(Part(content, "general"))
+    return tuple(parts) if message.loss else unlearnt(parts)
 
 
 def request_of(trajectory: Trajectory) -> str:
@@ -127,15 +155,25 @@ def make_negative(trajectory: Trajectory, case: Case, turns: Sequence[Turn]) -> 
 
 
 def catalogue_of(trajectories_tools: Sequence[tuple[Tool, ...]], size: int = CATALOGUE_SIZE) -> tuple[Tool, ...]:
-    """Distinct tools by name, at most ``size`` of them, chosen by a stable hash and in its order."""
+    """Distinct tools by name, at most ``size`` of them, chosen by a stable hash and in its order.
+
+    Moves of an environment (:data:`ENVIRONMENT_TOOLS`) are left out.
+    """
     by_name: dict[str, Tool] = {}
     for tools in trajectories_tools:
         for tool in tools:
-            # Of several tools with one name keep the same one whatever the order they come in.
+            if (tool.name, tool.description) in ENVIRONMENT_TOOLS:
+                continue
+            # Of several tools with one name keep the same one whatever the order they come in: one that says what it
+            # is for, and of those the first by its texts.
             kept = by_name.get(tool.name)
-            if kept is None or tool.description < kept.description:
+            if kept is None or (tool != kept and _rank(tool) < _rank(kept)):
                 by_name[tool.name] = tool
     return tuple(sorted(by_name.values(), key=lambda tool: stable_hash("catalogue", tool.name))[:size])
+
+
+def _rank(tool: Tool) -> tuple[bool, str, str]:
+    return not tool.description, tool.description, json.dumps(tool.parameters, sort_keys=True)
 
 
 def is_environment(trajectory: Trajectory) -> bool:
@@ -147,11 +185,11 @@ def _unfit(trajectory: Trajectory, query: str) -> str | None:
     """Why a refusal of this request would be wrong or make no sense."""
     if is_environment(trajectory):
         return "environment_task"
-    if not query:
+    if not words_of(_GREETING.sub("", query, count=1)):
         return "no_query"
     if len(query) > MAX_QUERY_CHARACTERS:
         return "query_too_long"
-    if all(is_self_contained(tool) for tool in called_tools(trajectory)):
+    if trajectory.meta.get("task") == SEARCH_TASK or needs_no_tool(called_tools(trajectory), query):
         return "answerable_without_tools"
     return None
 

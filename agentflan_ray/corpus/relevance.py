@@ -7,8 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agentflan_ray.corpus.lexicon import ACTION_WORDS, READS, SELF_CONTAINED
-from agentflan_ray.corpus.similarity import Catalogue, action_of, spelled, words_of
+from agentflan_ray.corpus.lexicon import (
+    GENERIC_WORDS,
+    OPERATES,
+    READS,
+    SELF_CONTAINED,
+    SELF_CONTAINED_DEED,
+    SELF_CONTAINED_REQUEST,
+)
+from agentflan_ray.corpus.similarity import Catalogue, action_of, purpose, spelled, words_of
 from agentflan_ray.trajectory import Tool
 
 MAX_LIKENESS = 0.05
@@ -38,13 +45,25 @@ OPPOSED: dict[str, set[str]] = {
 """Actions that are no help where another is asked for. Reading is in none but its own row: to search is often the first
 step of what is asked for; and who looks for a flight may well be helped by a tool that reserves one."""
 
+FIRST_WORDS = 4
+"""Words of a description that say what a tool does rather than what it takes and returns."""
+
 MIN_REQUEST_COVERAGE = 0.25
 """Share of the needed tool that the request must speak of, so that what is asked for can be compared at all."""
 
 
 def is_self_contained(tool: Tool) -> bool:
-    """Whether what the tool does can be done without it: reckoning, counting, translating."""
-    return SELF_CONTAINED.search(spelled(tool)) is not None
+    """Whether what the tool does can be done without it: reckoning, counting, sorting, translating."""
+    text = spelled(tool)
+    beginning = text[: len(text) - len(purpose(tool))] + " ".join(purpose(tool).split()[:FIRST_WORDS])
+    return SELF_CONTAINED.search(text) is not None or SELF_CONTAINED_DEED.search(beginning) is not None
+
+
+def needs_no_tool(called: Sequence[Tool], query: str) -> bool:
+    """Whether the request can be served without any of the tools that were called for it."""
+    if all(is_self_contained(tool) for tool in called):
+        return True
+    return SELF_CONTAINED_REQUEST.match(query) is not None and any(action_of(tool) == OPERATES for tool in called)
 
 
 def needed_tool(called: Sequence[Tool], query: str, catalogue: Catalogue) -> tuple[Tool, float]:
@@ -71,13 +90,17 @@ def near_miss(called: Sequence[Tool], query: str, catalogue: Catalogue) -> Tool 
 
     It must fit the request less than the needed tool does, and differ from it in one of two ways that the request
     shows: it does the same kind of thing, but with another object than the request and the needed tool name; or it
-    does to the same object what none of the called tools does (:data:`OPPOSED`).
+    does to the same object what none of the called tools does (:data:`OPPOSED`). Either way they share a word that is
+    neither an action nor generic: "lookup", "date" or "range" alone make no tool seem to fit, at whatever cosine.
     """
     needed, covered = needed_tool(called, query, catalogue)
-    objects = (set(words_of(needed.name)) - ACTION_WORDS) & set(words_of(query))
+    objects = (set(words_of(needed.name)) - GENERIC_WORDS) & set(words_of(query))
     if covered < MIN_REQUEST_COVERAGE or not objects:
         return None
     action, actions = action_of(needed), {action_of(tool) for tool in called}
+    if action == OPERATES:
+        return None
+    said = set(words_of(f"{needed.name} {purpose(needed)}")) - GENERIC_WORDS
     likeness = catalogue.likeness(needed)
     most_alike = np.maximum.reduce([likeness, *(catalogue.likeness(tool) for tool in called if tool is not needed)])
     names = {tool.name for tool in called}
@@ -87,9 +110,11 @@ def near_miss(called: Sequence[Tool], query: str, catalogue: Catalogue) -> Tool 
         if catalogue.tools[index].name in names or is_self_contained(catalogue.tools[index]):
             continue
         if other == action:
+            seems = said & catalogue.words[index]
             differs = not objects & catalogue.words[index] and most_alike[index] <= NEAR_LIKENESS[1]
         else:
+            seems = said & objects & catalogue.words[index]
             differs = other in OPPOSED[action] - actions and likeness[index] >= SAME_OBJECT_LIKENESS
-        if differs:
+        if seems and differs:
             return catalogue.tools[index]
     return None

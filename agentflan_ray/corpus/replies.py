@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agentflan_ray.corpus.lexicon import READS
+from agentflan_ray.corpus.lexicon import OPERATES, READS
 from agentflan_ray.corpus.similarity import action_of, purpose
 from agentflan_ray.trajectory import Tool
 
@@ -96,12 +96,13 @@ FIND_OFFERS = (
     "I would rather say so than guess.",
     "Anything I said about it would be a guess.",
     "I don't want to make something up.",
-    "From memory I might be wrong, so please check with a reliable source.",
 )
 """Where something was to be found out; what was to be done can't be guessed."""
 
 _FIND_DEEDS = ("look that up", "find that out", "get that for you", "check that", "answer this reliably")
 _OTHER_DEEDS = ("do that", "carry that out", "take care of that", "do this for you", "help with that request")
+_NEUTRAL_DEEDS = ("do that", "help with that", "help with that request", "help you with this", "do this for you")
+"""Where a tool does whatever it is told, the request may be for a look or for a change."""
 
 _VERBS = (
     "access add analyze book buy calculate cancel change check compare complete convert create delete describe detect "
@@ -118,6 +119,8 @@ _CUT = re.compile(
     r"(?:for|from) (?:any|the user))\b.*| \(.*|[.;:].*"
 )
 _PLAIN_CLAUSE = re.compile(r"[a-zA-Z][a-zA-Z' -]+")
+_NO_ENGLISH = re.compile(r"\w's the\b")
+"""As in "get today's the weather" (ToolBench)."""
 
 
 def deed(tool: Tool) -> str | None:
@@ -133,7 +136,7 @@ def deed(tool: Tool) -> str | None:
     if verb not in _BASE_VERBS:
         verb = verb.removesuffix("s") if verb.removesuffix("s") in _BASE_VERBS else verb.removesuffix("es")
     clause = " ".join(words[1:])
-    if verb not in _BASE_VERBS or not _PLAIN_CLAUSE.fullmatch(clause):
+    if verb not in _BASE_VERBS or not _PLAIN_CLAUSE.fullmatch(clause) or _NO_ENGLISH.search(clause):
         return None
     clause = re.sub(r"\bthe user's\b", "your", clause)
     return f"{_UNTOLD.get(verb, verb)} {re.sub(r'^the selected ', 'a ', clause)}"
@@ -144,19 +147,23 @@ class Deed:
     """What is asked for, in words that may follow "can"."""
 
     clause: str | None
-    reads: bool
+    general: tuple[str, ...]
+    offers: tuple[str, ...]
 
     @classmethod
     def of(cls, called: Sequence[Tool]) -> Deed:
         """The deed of the one tool that would have done it. Where it takes several, none of them says it all."""
+        actions = {action_of(tool) for tool in called}
+        if OPERATES in actions:
+            return cls(None, _NEUTRAL_DEEDS, OFFERS)
         clause = deed(called[0]) if len(called) == 1 else None
-        return cls(clause, all(action_of(tool) == READS for tool in called))
+        return cls(clause, _FIND_DEEDS, FIND_OFFERS) if actions == {READS} else cls(clause, _OTHER_DEEDS, OFFERS)
 
     def draw(self, rng: random.Random) -> str:
         """The clause in most replies, a general one in the others: not every refusal repeats the request."""
         if self.clause is not None and rng.random() < 0.7:
             return self.clause
-        return rng.choice(_FIND_DEEDS if self.reads else _OTHER_DEEDS)
+        return rng.choice(self.general)
 
 
 def refusal(cores: tuple[str, ...], asked: Deed, rng: random.Random, nearest: Tool | None = None) -> str:
@@ -167,7 +174,7 @@ def refusal(cores: tuple[str, ...], asked: Deed, rng: random.Random, nearest: To
     core = rng.choice(cores).replace("{deed}", asked.draw(rng))
     if nearest is not None:
         core = core.replace("{tool}", nearest.name).replace("{purpose}", stated(nearest))
-    return compose(rng.choice(OPENERS), core, rng.choice(FIND_OFFERS if asked.reads else OFFERS))
+    return compose(rng.choice(OPENERS), core, rng.choice(asked.offers))
 
 
 def stated(tool: Tool) -> str:

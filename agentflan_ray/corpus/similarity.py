@@ -19,7 +19,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from agentflan_ray.corpus.lexicon import ACTION_CLASSES, ACTION_WORDS, GENERAL_PURPOSE, READS, SAME_MEANING, STOP_WORDS
+from agentflan_ray.corpus.lexicon import (
+    ACTION_CLASSES,
+    ACTION_WORDS,
+    GENERAL_PURPOSE,
+    NOUNS_TOO,
+    OPERATES,
+    OPERATING_WORDS,
+    READING_VERBS,
+    READS,
+    SAME_MEANING,
+    STOP_WORDS,
+)
 from agentflan_ray.trajectory import Tool
 
 Scores = npt.NDArray[np.float32]
@@ -72,11 +83,19 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def action_of(tool: Tool) -> str:
-    """What kind of thing the tool does, by the verb that its name, or else its description, begins with."""
+    """What kind of thing the tool does, by the verb that its name, or else its description, begins with.
+
+    A tool that does whatever it is told (a shell, SQL) is known by any word of its name.
+    """
+    if any(word.lower() in OPERATING_WORDS for word in _WORD.findall(_CAMEL.sub(" ", tool.name))):
+        return OPERATES
+    said = _WORD.search(purpose(tool))
+    describes_reading = said is not None and stem(said.group().lower()) in READING_VERBS
     for text in (tool.name, purpose(tool)):
         first = _WORD.search(_CAMEL.sub(" ", text))
-        if first and (action := ACTION_CLASSES.get(first.group().lower())):
-            return action
+        word = first.group().lower() if first else ""
+        if word in ACTION_CLASSES and not (word in NOUNS_TOO and describes_reading):
+            return ACTION_CLASSES[word]
     return READS
 
 

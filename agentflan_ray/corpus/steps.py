@@ -26,6 +26,7 @@ from agentflan_ray.corpus.negatives import catalogue_of
 from agentflan_ray.corpus.parts import Report
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.corpus.split import group_of
 from agentflan_ray.corpus.store import DERIVED_SCHEMA, KEPT_SCHEMA, REMOVED_SCHEMA, read_table, write_table
 from agentflan_ray.sample import Sample
 from agentflan_ray.sources.files import Slice
@@ -42,6 +43,9 @@ FILE_ROWS = 2048
 
 FILE_CHARACTERS = 32 * 2**20
 """A kept file ends earlier where its records are long, so that its memory is bounded."""
+
+DRAWS_PER_PART = 2000
+"""A draw takes about 2 ms, so that a part is some seconds of work."""
 
 EXAMPLES = 3
 """How many records of each reason a report names."""
@@ -168,9 +172,10 @@ def _drawn_row(case: str, index: int, seed: int) -> dict[str, str | None]:
 
 
 def _derived_rows(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> Iterator[dict[str, str | None]]:
+    group = group_of(t)
     for made in derive(t, recipe, catalogue):
         if isinstance(made, Sample):
-            yield {**made.to_row(), "omitted": None}
+            yield {**made.to_row(), "group": group, "omitted": None}
         else:
             assert isinstance(made, Omission)
             yield {
@@ -179,6 +184,7 @@ def _derived_rows(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> 
                 "source": t.source,
                 "form": None,
                 "case": made.kind,
+                "group": group,
                 "turns": None,
                 "omitted": made.reason,
             }

@@ -58,6 +58,7 @@ class Task:
     it, without ``label``, is the thought. ``problem`` matches what introduces a problem in a user turn (the text up to
     its end is cut), ``observation`` what introduces a result, ``noise`` talk about the format in user turns.
     A task without verbs lists its tools in its instruction and calls them as ``name with Action Input: {json}``.
+    ``must_act`` says that nothing can be answered without acting: an episode that calls no tool only claims to have.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Task:
     problem: str = ""
     observation: str = r"\A[ \t]*observation[ \t]*:[ \t]*"
     noise: str = ""
+    must_act: bool = False
     _tools: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
     _patterns: _Patterns = field(init=False, repr=False, compare=False)
 
@@ -155,7 +157,8 @@ def read_episode(
     """A trajectory from the turns of one episode, the first of which states the problem.
 
     Turns have the roles ``user`` and ``assistant``; a user turn after a call is its result. An episode with a reply
-    that is not a known action is dropped: the paper keeps only records that fit thought, action and arguments.
+    that is not a known action is dropped: the paper keeps only records that fit thought, action and arguments. So is
+    one of a task that must act and never does.
     """
     messages = [Message("system", task.system), Message("user", task.problem_of(turns[0].text))]
     for index, turn in enumerate(turns[1:], start=1):
@@ -172,6 +175,9 @@ def read_episode(
             )
             return
         messages.append(message)
+    if task.must_act and not any(message.calls for message in messages):
+        yield Dropped("no_action", f"Record {identity!r} of the task {task.name!r} answers without having acted.")
+        return
     yield build(identity, source, task.tools(instruction), messages, {"task": task.name})
 
 
@@ -229,7 +235,15 @@ def _listed_call(action: str, thought: str, loss: bool) -> Message | None:
     return _answer(answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False), thought, loss)
 
 
+NOTHING_TO_SAY = '["none"]'
+"""What AgentInstruct's database task answers where its protocol wants a value and there is none to give."""
+
+
 def _answer(answer: str, thought: str, loss: bool) -> Message:
-    if not answer:
+    nothing = answer.strip().casefold() == NOTHING_TO_SAY
+    if nothing and not thought:
+        # Nine episodes say no more than that after their change: it stays as context and is not learnt.
+        return Message("assistant", content=answer, loss=False)
+    if not answer or nothing:
         return Message("assistant", content=thought, loss=loss)
     return Message("assistant", content=answer, thought=thought, loss=loss)

@@ -10,9 +10,10 @@ Data sheet
     and the few-shot demonstration of os and kg (paper, section 3.1: everything before the first learnt problem, or
     before the last "new problem" where ``loss`` is missing).
     Dropped: ``unreadable_action``, a reply that is no action of its task. ``nothing_after_demonstration``, nothing is
-    left.
+    left. ``no_action``, an os or db episode that claims a result ("The record has been added") and ran nothing.
     Read: replies as thought and call; the human turn after a call as a tool result; what commits an answer (os
-    ``answer(..)``, db ``Action: Answer``, kg ``Final Answer:``) as plain words after the thought.
+    ``answer(..)``, db ``Action: Answer``, kg ``Final Answer:``) as plain words after the thought; where db
+    answers ``["none"]``, its protocol's word for nothing to say, the thought is what is said.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ OS = Task(
     ),
     problem=r"my problem is:\s*",
     observation=r"\A\s*the output of the os:\s*",
+    must_act=True,
 )
 
 DB = Task(
@@ -129,6 +131,7 @@ DB = Task(
         ),
         Verb(None, r"Answer\s*Final Answer:\s*(?P<answer>.+)"),
     ),
+    must_act=True,
 )
 
 ALFWORLD = Task(

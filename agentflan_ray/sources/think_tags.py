@@ -98,9 +98,10 @@ def read_reply(text: str, learnt: bool, name: str) -> Message:
 
 def _calls(block: str, name: str) -> list[ToolCall]:
     """The calls between two tags: one object, a list of them, or one a line."""
+    # Lines end at "\n" only: JSON strings may hold U+2028 and U+0085, where splitlines would cut them.
     value = parse_literal(block)
     if value is None:
-        value = [parse_literal(line) for line in block.splitlines() if line.strip()]
+        value = [parse_literal(line) for line in block.split("\n") if line.strip()]
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) for call in calls):
         raise MalformedRecord("call_not_json", f"{name} calls a tool, but not in JSON: {block.strip()[:80]!r}.")
@@ -197,7 +198,7 @@ def _parse_hermes(row: dict[str, Any], identity: str) -> Trajectory:
 def _tools_between_tags(text: str) -> tuple[Tool, ...]:
     value = parse_literal(text)
     if value is None:
-        value = [parse_literal(line) for line in text.splitlines() if line.strip()]
+        value = [parse_literal(line) for line in text.split("\n") if line.strip()]
     listed: Sequence[Any] = value if isinstance(value, list) else [value]
     return tuple(read_tool(item, f"<tools>[{index}]") for index, item in enumerate(listed))
 

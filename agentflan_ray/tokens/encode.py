@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,17 @@ from jinja2.exceptions import TemplateError
 
 from agentflan_ray.sample import CAPABILITIES, Part, Turn
 from agentflan_ray.tokens.locate import Located, Locator
-from agentflan_ray.tokens.templates import Skeleton, common_length, marks_of, render, skeleton_of
+from agentflan_ray.tokens.printing import only_prints_texts
+from agentflan_ray.tokens.templates import (
+    Layout,
+    Stretch,
+    common_length,
+    cut_before,
+    layout_of,
+    marks_of,
+    render,
+    skeleton_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,14 +72,41 @@ def messages_of(turns: Sequence[Turn]) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.text} for turn in turns]
 
 
+REMEMBERED_CHARACTERS = 2**23
+"""Of the text that an encoder remembers the tokens of, give or take a batch: some 30 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Said:
+    """A turn as it is rendered. ``spans``: where in the text what is learnt begins and ends, and its tag."""
+
+    turn: Turn
+    text: str
+    spans: tuple[tuple[int, int, int], ...]
+    end_tag: int
+    """The tag of the end mark, -1 where none is learnt."""
+    control_token: str | None
+    """A control token of the template that the text holds."""
+
+
 class Encoder:
-    """Encodes conversations with one tokenizer."""
+    """Encodes conversations with one tokenizer.
+
+    Samples of one trajectory repeat its turns, and windows their head. A turn that is the same object as one before is
+    not encoded again where the template opens turns with control tokens, before which any text may be cut
+    (:func:`~agentflan_ray.tokens.templates.cut_before`).
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._marks = marks_of(tokenizer, tokenizer.name_or_path)
-        self._skeletons: dict[tuple[str, ...], Skeleton] = {}
+        self._only_prints = only_prints_texts(tokenizer.get_chat_template())
+        self._cut_before = cut_before(tokenizer)
+        self._layouts: dict[tuple[str, ...], Layout | TemplateFault] = {}
         self._locate = Locator(tokenizer)
+        self._said: dict[int, _Said] = {}  # by the identity of the turn, which it keeps
+        self._stretches: dict[tuple[Any, ...], Encoded] = {}  # by the words round the turns, and the turns
+        self._num_characters = 0
 
     def __call__(self, turns: Sequence[Turn]) -> Encoded:
         """One conversation as :meth:`batch` encodes it. Raises :class:`TemplateFault` where it can't be."""
@@ -88,104 +126,179 @@ class Encoder:
         does not render each turn once, and where a text holds a control token of the template: read as one, it would
         end the turn in its middle.
         """
-        trimmed_ones = [[trimmed(turn) for turn in turns] for turns in conversations]
-        messages = [messages_of(turns) for turns in trimmed_ones]
-        rendered = self._render(messages)
-        placed = [
-            text if isinstance(text, TemplateFault) else self._begins(each, text)
-            for each, text in zip(messages, rendered, strict=True)
-        ]
-        texts = [str(t) for t, begins in zip(rendered, placed, strict=True) if not isinstance(begins, TemplateFault)]
-        located = iter(self._locate(texts))
+        if self._num_characters > REMEMBERED_CHARACTERS:
+            self._said.clear()
+            self._stretches.clear()
+            self._num_characters = 0
+        rows = [[self._say(turn) for turn in turns] for turns in conversations]
+        layouts = [self._checked(row) for row in rows] if self._only_prints else self._rendered(rows)
+        new: dict[tuple[Any, ...], tuple[Stretch, list[_Said]]] = {}
+        keys: list[list[tuple[Any, ...]]] = []
+        for row, layout in zip(rows, layouts, strict=True):
+            keys.append([])
+            for stretch in () if isinstance(layout, TemplateFault) else layout.stretches:
+                said = [row[turn] for turn in stretch.turns]
+                key = (stretch.texts, *map(id, said))
+                keys[-1].append(key)
+                if key not in self._stretches:
+                    new[key] = (stretch, said)
+        if new:
+            self._encode(new)
         return [
-            begins if isinstance(begins, TemplateFault) else self._tag(turns, begins, str(text), next(located))
-            for turns, begins, text in zip(trimmed_ones, placed, rendered, strict=True)
+            layout if isinstance(layout, TemplateFault) else _joined([self._stretches[key] for key in each], layout)
+            for each, layout in zip(keys, layouts, strict=True)
         ]
+
+    def _say(self, turn: Turn) -> _Said:
+        if (known := self._said.get(id(turn))) is not None:
+            return known
+        spans: list[tuple[int, int, int]] = []
+        begin, tag = 0, -1
+        kept = trimmed(turn)
+        for part in kept.parts if turn.role == "assistant" else ():
+            end = begin + len(part.text)
+            tag = -1 if part.capability is None else CAPABILITIES.index(part.capability)
+            if tag >= 0:
+                spans.append((begin, end, tag))
+            begin = end
+        text = kept.text
+        control_token = next((token for token in self._marks.tokens if token in text), None)
+        self._said[id(turn)] = said = _Said(turn, text, tuple(spans), tag, control_token)
+        return said
+
+    def _layout(self, row: Sequence[_Said]) -> Layout | TemplateFault:
+        """What the template renders round turns of these roles."""
+        roles = tuple([said.turn.role for said in row])
+        if roles not in self._layouts:
+            self._layouts[roles] = self._new_layout(roles)
+        return self._layouts[roles]
+
+    def _new_layout(self, roles: tuple[str, ...]) -> Layout | TemplateFault:
+        try:
+            skeleton = skeleton_of(self._tokenizer, roles)
+        except TemplateError as error:
+            return _refused(error)
+        for index, role in enumerate(roles):
+            if (times := skeleton.order.count(index)) != 1:
+                return TemplateFault(
+                    "template_drops_turn",
+                    f"The chat template renders turn {index} ({role}) {times} times instead of once.",
+                )
+        return layout_of(skeleton, self._cut_before, self._marks.end)
+
+    def _checked(self, row: Sequence[_Said]) -> Layout | TemplateFault:
+        layout = self._layout(row)
+        if not isinstance(layout, TemplateFault):
+            for index, said in enumerate(row):
+                if said.control_token is not None:
+                    return TemplateFault(
+                        "control_token_in_text",
+                        f"The text of turn {index} ({said.text[:60]!r}) holds {said.control_token!r}, with which the "
+                        "chat template marks turns.",
+                    )
+        return layout
+
+    def _rendered(self, rows: Sequence[Sequence[_Said]]) -> list[Layout | TemplateFault]:
+        """For a template that may do more than print: what it renders has to be what its layout says."""
+        found: list[Layout | TemplateFault] = []
+        messages = [[{"role": said.turn.role, "content": said.text} for said in row] for row in rows]
+        for row, rendered in zip(rows, self._render(messages), strict=True):
+            layout = self._layout(row)
+            if isinstance(rendered, TemplateFault) or isinstance(layout, TemplateFault):
+                found.append(rendered if isinstance(rendered, TemplateFault) else layout)
+                continue
+            expected, begins = layout.fill([said.text for said in row])
+            if expected != rendered:
+                same = common_length(expected, rendered)
+                index = max((i for i in layout.order if begins[i] <= same), key=lambda i: begins[i], default=0)
+                found.append(
+                    TemplateFault(
+                        "template_changes_text",
+                        f"The chat template changes the text of turn {index} ({row[index].text[:60]!r}); remove what "
+                        "it takes out or mend the template.",
+                    )
+                )
+                continue
+            found.append(self._checked(row))
+        return found
 
     def _render(self, conversations: list[list[dict[str, str]]]) -> list[str | TemplateFault]:
         try:
             return list(render(self._tokenizer, conversations)) if conversations else []
         except TemplateError as error:
             if len(conversations) == 1:
-                return [TemplateFault("template_refuses", f"The chat template refuses this conversation: {error}.")]
+                return [_refused(error)]
             return [text for conversation in conversations for text in self._render([conversation])]
 
-    def _skeleton(self, roles: tuple[str, ...]) -> Skeleton:
-        if roles not in self._skeletons:
-            self._skeletons[roles] = skeleton_of(self._tokenizer, roles)
-        return self._skeletons[roles]
-
-    def _begins(self, messages: Sequence[dict[str, str]], rendered: str) -> list[int] | TemplateFault:
-        """Where in the rendered text the text of each turn begins.
-
-        Texts are not searched for: one may stand inside another. The template's own words for these roles are known
-        from a rendering of markers, and the two together must be what was rendered.
-        """
-        skeleton = self._skeleton(tuple(message["role"] for message in messages))
-        for index, message in enumerate(messages):
-            if (times := skeleton.order.count(index)) != 1:
-                return TemplateFault(
-                    "template_drops_turn",
-                    f"The chat template renders turn {index} ({message['role']}) {times} times instead of once.",
-                )
-        begins = [0] * len(messages)
-        pieces = [skeleton.texts[0]]
-        position = len(skeleton.texts[0])
-        for index, after in zip(skeleton.order, skeleton.texts[1:], strict=True):
-            begins[index] = position
-            text = messages[index]["content"]
-            pieces += (text, after)
-            position += len(text) + len(after)
-        expected = "".join(pieces)
-        if expected != rendered:
-            same = common_length(expected, rendered)
-            index = max((i for i in skeleton.order if begins[i] <= same), key=lambda i: begins[i], default=0)
-            return TemplateFault(
-                "template_changes_text",
-                f"The chat template changes the text of turn {index} ({messages[index]['content'][:60]!r}); remove "
-                "what it takes out or mend the template.",
-            )
-        for token in self._marks.tokens:
-            # Counting in the whole first is quicker than looking at each turn.
-            if rendered.count(token) > sum(text.count(token) for text in skeleton.texts):
-                for index, message in enumerate(messages):
-                    if token in message["content"]:
-                        return TemplateFault(
-                            "control_token_in_text",
-                            f"The text of turn {index} ({message['content'][:60]!r}) holds {token!r}, with which the "
-                            "chat template marks turns.",
-                        )
-        return begins
-
-    def _tag(self, turns: Sequence[Turn], begins: list[int], rendered: str, located: Located) -> Encoded:
-        lead, end = self._marks.lead, self._marks.end
-        turn_ends: list[int] = []
-        spans: list[tuple[int, int, int]] = []  # where in the text it begins and ends, and its tag
-        marks: list[tuple[int, int]] = []  # the last character of an end mark, and the number of its span
-        for turn, position in zip(turns, begins, strict=True):
-            if turn.role != "assistant":
-                turn_ends.append(position + len(turn.text))
-                continue
-            capability = None
-            begin = position - len(lead)
-            for part in turn.parts:
-                position += len(part.text)
-                if (capability := part.capability) is not None:
-                    spans.append((begin, position, CAPABILITIES.index(capability)))
-                begin = position
-            turn_ends.append(position)
-            if capability is not None and rendered.startswith(end, position):
-                position += len(end)
-                marks.append((position - 1, len(spans)))
-                spans.append((begin, position, CAPABILITIES.index(capability)))
-        positions = [*turn_ends, *(p for span in spans for p in span[:2]), *(last for last, _ in marks)]
-        tokens = located.tokens_at(positions)
-        firsts = tokens[len(turn_ends) : len(turn_ends) + 2 * len(spans) : 2]
-        lasts = tokens[len(turn_ends) + 1 : len(turn_ends) + 2 * len(spans) : 2]
+    def _encode(self, new: dict[tuple[Any, ...], tuple[Stretch, list[_Said]]]) -> None:
+        """Remember the tokens of stretches and what is learnt of them."""
+        lead, end = len(self._marks.lead), self._marks.end
+        texts: list[str] = []
+        bounds = [0]  # of the turns of each stretch
+        turn_ends = _Positions()
+        begins, stops, last_of_marks = _Positions(), _Positions(), _Positions()
+        tags: list[int] = []
+        marks: list[int] = []  # which of the spans are end marks
+        for number, (stretch, row) in enumerate(new.values()):
+            text, places = stretch.fill([said.text for said in row])
+            texts.append(text)
+            for said, place in zip(row, places, strict=True):
+                stop = place + len(said.text)
+                turn_ends.add(number, stop)
+                for begin, upto, tag in said.spans:
+                    begins.add(number, place + begin if begin else place - lead)
+                    stops.add(number, place + upto)
+                    tags.append(tag)
+                if said.end_tag >= 0 and text.startswith(end, stop):
+                    begins.add(number, stop)
+                    stops.add(number, stop + len(end))
+                    last_of_marks.add(number, stop + len(end) - 1)
+                    marks.append(len(tags))
+                    tags.append(said.end_tag)
+            bounds.append(len(turn_ends.positions))
+        located = self._locate(texts)
+        firsts, lasts = begins.tokens(located), stops.tokens(located)
         # An end mark that is plain text may share its last token with what follows: that token is learnt too.
-        for (_, number), token in zip(marks, tokens[len(turn_ends) + 2 * len(spans) :], strict=True):
-            lasts[number] = max(lasts[number], token + 1)
-        tags = np.full(len(located.input_ids), -1, dtype=np.int8)
-        for first, last, (_, _, tag) in zip(firsts, lasts, spans, strict=True):
-            tags[first:last] = tag
-        return Encoded(located.input_ids, tags, np.array(tokens[: len(turn_ends)], dtype=np.int64))
+        lasts[marks] = np.maximum(lasts[marks], last_of_marks.tokens(located) + 1)
+        tagged = np.full(len(located.input_ids), -1, dtype=np.int8)
+        for first, last, tag in zip(firsts.tolist(), lasts.tolist(), tags, strict=True):
+            tagged[first:last] = tag
+        starts = located.starts.tolist()
+        ends = turn_ends.tokens(located) - located.starts[turn_ends.numbers]
+        for number, key in enumerate(new):
+            own = slice(starts[number], starts[number + 1])
+            own_turns = ends[bounds[number] : bounds[number + 1]]
+            self._stretches[key] = Encoded(located.input_ids[own], tagged[own], own_turns)
+        self._num_characters += sum(map(len, texts))
+
+
+class _Positions:
+    """Positions in texts, told by their numbers."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.positions: list[int] = []
+
+    def add(self, number: int, position: int) -> None:
+        self.numbers.append(number)
+        self.positions.append(position)
+
+    def tokens(self, located: Located) -> npt.NDArray[np.int64]:
+        return located.tokens_at(self.numbers, self.positions)
+
+
+def _refused(error: TemplateError) -> TemplateFault:
+    return TemplateFault("template_refuses", f"The chat template refuses this conversation: {error}.")
+
+
+def _joined(stretches: Sequence[Encoded], layout: Layout) -> Encoded:
+    starts = itertools.accumulate((len(stretch) for stretch in stretches[:-1]), initial=0)
+    turn_ends = np.empty(len(layout.order), dtype=np.int64)
+    turn_ends[list(layout.order)] = np.concatenate(
+        [start + stretch.turn_ends for start, stretch in zip(starts, stretches, strict=True)]
+    )
+    return Encoded(
+        np.concatenate([stretch.input_ids for stretch in stretches]),
+        np.concatenate([stretch.tags for stretch in stretches]),
+        turn_ends,
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,50 +14,44 @@ from tokenizers import decoders, normalizers, pre_tokenizers
 Ints = npt.NDArray[np.int64]
 
 
-class Located(Protocol):
-    """An encoded text. ``input_ids``: (n,) int32."""
+@dataclass(frozen=True)
+class Located:
+    """Encoded texts. ``input_ids`` (n,): the tokens of all of them; ``starts`` (texts + 1,): where those of each begin.
 
-    @property
-    def input_ids(self) -> npt.NDArray[np.int32]: ...
-
-    def tokens_at(self, positions: Sequence[int]) -> list[int]:
-        """The first token that ends after each position, in characters of the text; n where none does."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _ByBytes:
-    """``ends`` (n,): the bytes of UTF-8 up to each token's end. ``before`` (characters + 1,): those before each
-    character; None where a character is a byte."""
+    ``ends`` (n,): the bytes of UTF-8 up to each token's end, from the first text's beginning; ``num_bytes``
+    (texts + 1,): those before each text. Of a text that is in ``encodings`` they mean nothing: the library is asked
+    for one position at a time, because its whole list of offsets takes five times as long.
+    """
 
     input_ids: npt.NDArray[np.int32]
+    starts: Ints
+    texts: Sequence[str]
     ends: Ints
-    before: Ints | None
+    num_bytes: Ints
+    encodings: dict[int, Any]
 
-    def tokens_at(self, positions: Sequence[int]) -> list[int]:
-        places = positions if self.before is None else self.before[positions]
-        found: list[int] = np.searchsorted(self.ends, places, side="right").tolist()
-        return found
+    def tokens_at(self, numbers: Sequence[int], positions: Sequence[int]) -> Ints:
+        """For pairs of a text's number and a position in it, in characters: the first of its tokens that ends after
+        the position, counted from the first token of all texts; where the next text's begin if none does."""
+        of = np.array(numbers, dtype=np.int64)
+        places = self.num_bytes[of] + np.array(positions, dtype=np.int64)
+        apart = {number for number in set(numbers) if number in self.encodings or not self.texts[number].isascii()}
+        among = [(at, number) for at, number in enumerate(numbers) if number in apart] if apart else []
+        for at, number in among:
+            places[at] = self.num_bytes[number] + len(self.texts[number][: positions[at]].encode())
+        tokens = np.minimum(np.searchsorted(self.ends, places, side="right"), self.starts[of + 1])
+        for at, number in among:
+            if number in self.encodings:
+                tokens[at] = self._token_by_offset(number, positions[at])
+        return tokens
 
-
-@dataclass(frozen=True, slots=True)
-class _ByOffsets:
-    """As the library tells it, one position at a time: its whole list of offsets takes five times as long."""
-
-    input_ids: npt.NDArray[np.int32]
-    encoding: Any
-    num_characters: int
-
-    def tokens_at(self, positions: Sequence[int]) -> list[int]:
-        return [self._token_at(position) for position in positions]
-
-    def _token_at(self, position: int) -> int:
-        while position < self.num_characters:
-            token: int | None = self.encoding.char_to_token(position)
+    def _token_by_offset(self, number: int, position: int) -> int:
+        while position < len(self.texts[number]):
+            token: int | None = self.encodings[number].char_to_token(position)
             if token is not None:
-                return token
+                return int(self.starts[number]) + token
             position += 1  # a blank may lie in no token
-        return len(self.input_ids)
+        return int(self.starts[number + 1])
 
 
 class Locator:
@@ -76,35 +71,32 @@ class Locator:
         normalizer = self._backend.normalizer
         # Composing characters (NFC, as Qwen does) leaves ASCII as it is; of other rules that is not known.
         self._only_ascii = isinstance(normalizer, normalizers.NFC)
-        byte_level = isinstance(self._backend.decoder, decoders.ByteLevel) and (normalizer is None or self._only_ascii)
-        self._sizes = _sizes_in_bytes(self._backend) if byte_level else None
+        self._byte_level = isinstance(self._backend.decoder, decoders.ByteLevel) and (
+            normalizer is None or self._only_ascii
+        )
+        self._sizes = _sizes_in_bytes(self._backend)
 
-    def __call__(self, texts: Sequence[str]) -> list[Located]:
+    def __call__(self, texts: Sequence[str]) -> Located:
         """Each text as it would be encoded alone."""
-        found: dict[int, Located] = {}
-        if self._sizes is not None:
-            for number, encoding in enumerate(self._backend.encode_batch_fast(texts, add_special_tokens=False)):
-                if (located := self._by_bytes(texts[number], encoding, self._sizes)) is not None:
-                    found[number] = located
-        others = [number for number in range(len(texts)) if number not in found]
-        encodings = self._backend.encode_batch([texts[number] for number in others], add_special_tokens=False)
-        for number, encoding in zip(others, encodings, strict=True):
-            found[number] = _ByOffsets(np.array(encoding.ids, dtype=np.int32), encoding, len(texts[number]))
-        return [found[number] for number in range(len(texts))]
-
-    def _by_bytes(self, text: str, encoding: Any, sizes: Ints) -> Located | None:
-        input_ids = np.array(encoding.ids, dtype=np.int32)
-        ends = np.cumsum(sizes[input_ids])
-        before = None
-        num_bytes = len(text)
-        if not text.isascii():
-            if self._only_ascii:
-                return None
-            characters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-            widths = 1 + (characters > 0x7F) + (characters > 0x7FF) + (characters > 0xFFFF)
-            before = np.concatenate([[0], np.cumsum(widths)])
-            num_bytes = int(before[-1])
-        return _ByBytes(input_ids, ends, before) if num_bytes == (ends[-1] if len(ends) else 0) else None
+        encode = self._backend.encode_batch_fast if self._byte_level else self._backend.encode_batch
+        encodings = encode(texts, add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        starts = np.cumsum([0, *map(len, ids)])
+        input_ids = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=int(starts[-1]))
+        ends = np.cumsum(self._sizes[input_ids])
+        num_bytes = np.concatenate([[0], ends])[starts]
+        if self._byte_level:
+            asked = [
+                number
+                for number, (text, size) in enumerate(zip(texts, np.diff(num_bytes).tolist(), strict=True))
+                if size != (len(text) if text.isascii() else len(text.encode()))
+                or (self._only_ascii and not text.isascii())
+            ]
+            encodings = self._backend.encode_batch([texts[number] for number in asked], add_special_tokens=False)
+        else:
+            asked = list(range(len(texts)))
+        by_offset = dict(zip(asked, encodings, strict=True))
+        return Located(input_ids, starts, texts, ends, num_bytes, by_offset)
 
 
 def _sizes_in_bytes(backend: Any) -> Ints:

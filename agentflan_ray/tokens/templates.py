@@ -153,6 +153,26 @@ def control_tokens(tokenizer: Any) -> frozenset[str]:
     return frozenset({*tokenizer.all_special_tokens, *(str(t) for t in tokenizer.added_tokens_decoder.values())})
 
 
+def cut_before(tokenizer: Any) -> tuple[str, ...]:
+    """The control tokens before which any text may be cut: its halves, encoded alone, are the halves of its encoding.
+
+    A fast tokenizer first takes the added tokens out of the text and gives each piece between them to its rules by
+    itself. That makes a cut before one of them sure where it is looked for in the text as it stands (``normalized``
+    is false), takes no blanks with it (``lstrip``), asks for no end of a word before it, and no other token can
+    reach over its beginning.
+    """
+    added = list(tokenizer.backend_tokenizer.get_added_tokens_decoder().values())
+    return tuple(
+        sorted(
+            token.content
+            for token in added
+            if not (token.normalized or token.lstrip or token.single_word)
+            and re.match(r"\W", token.content)
+            and not any(token.content[0] in other.content[1:] for other in added)
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """What a template renders for a row of roles whatever is said.
@@ -179,6 +199,64 @@ def skeleton_of(tokenizer: Any, roles: Sequence[str], **options: Any) -> Skeleto
     messages = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
     pieces = _PLACE.split(render(tokenizer, messages, **options))
     return Skeleton(tuple(pieces[::2]), tuple(int(piece) for piece in pieces[1::2]))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A piece of a skeleton that can be encoded by itself: ``texts`` (n + 1) round ``turns`` (n)."""
+
+    texts: tuple[str, ...]
+    turns: tuple[int, ...]
+
+    def fill(self, said: Sequence[str]) -> tuple[str, list[int]]:
+        """Its text with what is said in its turns, one text for each, and where each of them begins."""
+        pieces, begins, position = [self.texts[0]], [], len(self.texts[0])
+        for text, after in zip(said, self.texts[1:], strict=True):
+            begins.append(position)
+            pieces += (text, after)
+            position += len(text) + len(after)
+        return "".join(pieces), begins
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A skeleton cut into stretches that, encoded one by one, give the tokens of the whole."""
+
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The turns in the order in which they are rendered."""
+        return tuple(turn for stretch in self.stretches for turn in stretch.turns)
+
+    def fill(self, said: Sequence[str]) -> tuple[str, list[int]]:
+        """The whole text with what is said in its turns, one text for each, and where each of them begins."""
+        text, begins = "", [0] * len(said)
+        for stretch in self.stretches:
+            filled, places = stretch.fill([said[turn] for turn in stretch.turns])
+            for turn, place in zip(stretch.turns, places, strict=True):
+                begins[turn] = len(text) + place
+            text += filled
+        return text, begins
+
+
+def layout_of(skeleton: Skeleton, tokens: Sequence[str], end: str) -> Layout:
+    """Cut a skeleton between turns before the first of ``tokens`` that stands there, though not before the ``end``
+    mark of a turn is over: so that all that is learnt of a turn stands in one stretch."""
+    stretches = []
+    texts: list[str] = [skeleton.texts[0]]
+    turns: list[int] = []
+    for turn, after in zip(skeleton.order[:-1], skeleton.texts[1:-1], strict=True):
+        start = len(end) if after.startswith(end) else 0
+        cut = min((place for token in tokens if (place := after.find(token, start)) >= 0), default=None)
+        turns.append(turn)
+        if cut is None:
+            texts.append(after)
+        else:
+            stretches.append(Stretch((*texts, after[:cut]), tuple(turns)))
+            texts, turns = [after[cut:]], []
+    last = Stretch((*texts, *skeleton.texts[-1:]), (*turns, *skeleton.order[-1:]))
+    return Layout((*stretches, last))
 
 
 @dataclass(frozen=True)

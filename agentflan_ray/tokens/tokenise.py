@@ -40,7 +40,7 @@ MAX_UNUSABLE = 0.05
 """Above this share of samples that the chat template can't render, tokenising stops: the template does not fit."""
 
 
-_CODE = ("tokens/token_files.py", "tokens/tokenizer.py", "randomness.py")
+_CODE = ("tokens/token_files.py", "tokens/tokenizer.py", "corpus/split.py", "randomness.py")
 """With the windows and what they are made by, the code that decides what stands in a token file."""
 
 

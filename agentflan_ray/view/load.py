@@ -136,7 +136,8 @@ def _choose(strata: dict[Stratum, list[Entry]], limit: int) -> set[Place]:
     """Go round the strata: in turn n, each that has fewer than n records shown gets its next one."""
     chosen: set[Place] = set()
     shown: Counter[Stratum] = Counter()
-    waiting = {kind: iter(strata[kind]) for kind in sorted(strata)}
+    # Samples that were made come first: they are what a reader of one card looks for.
+    waiting = {kind: iter(strata[kind]) for kind in sorted(strata, key=lambda kind: (kind.reason != "", kind))}
     turn = 0
     while waiting and len(chosen) < limit:
         turn += 1

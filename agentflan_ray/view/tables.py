@@ -10,19 +10,27 @@ from agentflan_ray.tokens.tokenise import TokenStore
 
 
 def records_table(corpus: Corpus) -> Table:
-    """What became of the records of each source, and which samples could not be made."""
+    """What became of the records of each source."""
     counts = corpus.manifest["records"]
     table = Table(title=f"Records · corpus@{corpus.fingerprint}", title_justify="left")
     for column in ("source", "status", "reason", "records"):
         table.add_column(column, justify="right" if column == "records" else "left")
     for row in sorted(counts["by_source"], key=lambda row: row["origin"]):
         table.add_row(row["origin"], row["status"], row["reason"] or "", f"{row['count_all']:,}")
-    for row in corpus.manifest["omitted"]:
-        table.add_row("", f"no {row['case']} sample", row["omitted"], f"{row['count_all']:,}")
     table.caption = (
         f"{counts['records']:,} records: {counts['kept']:,} trajectories kept, {counts['dropped']:,} dropped, "
         f"{counts['quarantined']:,} quarantined"
     )
+    return table
+
+
+def omitted_table(corpus: Corpus) -> Table:
+    """Which samples could not be made of kept trajectories, and why."""
+    table = Table(title="Samples that could not be made", title_justify="left")
+    for column in ("sample", "reason", "number"):
+        table.add_column(column, justify="right" if column == "number" else "left")
+    for row in corpus.manifest["omitted"]:
+        table.add_row(row["case"], row["omitted"], f"{row['count_all']:,}")
     return table
 
 
@@ -58,13 +66,22 @@ def plan_table(plan: Plan) -> Table:
     """Asked against realised shares of supervised tokens, how often each component's text is read, what is not."""
     table = Table(title=f"{plan.num_tokens:,} tokens, {plan.num_supervised:,} supervised", title_justify="left")
     table.add_column("component")
-    phases = plan.by_phase if len(plan.by_phase) > 1 else ()
-    for number, phase in enumerate(phases, start=1):
-        table.add_column(f"phase {number}: asked, realised\nof {phase.num_tokens:,} tokens", justify="right")
     for column in ("asked", "realised", "repeats", "not learnt"):
         table.add_column(column, justify="right")
     for name, asked in plan.asked.items():
-        by_phase = [f"{phase.asked[name]:.1%}, {phase.realised[name]:.1%}" for phase in phases]
         numbers = (f"{asked:.1%}", f"{plan.realised[name]:.1%}", f"{plan.repeats[name]:.2f}")
-        table.add_row(name, *by_phase, *numbers, f"{plan.unread[name]:,}")
+        table.add_row(name, *numbers, f"{plan.unread[name]:,}")
+    return table
+
+
+def phases_table(plan: Plan) -> Table:
+    """Of each phase its tokens, and the shares of the components that it asks for."""
+    table = Table(title="Phases", title_justify="left")
+    for column in ("phase", "tokens", "component", "asked", "realised"):
+        table.add_column(column, justify="left" if column == "component" else "right")
+    for number, phase in enumerate(plan.by_phase, start=1):
+        head = (f"{number}", f"{phase.num_tokens:,}")
+        for name in (name for name, asked in phase.asked.items() if asked):
+            table.add_row(*head, name, f"{phase.asked[name]:.1%}", f"{phase.realised[name]:.1%}")
+            head = ("", "")
     return table

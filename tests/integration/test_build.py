@@ -67,8 +67,10 @@ def test_the_embedded_corpus_has_every_case_and_loses_nothing(corpus: Corpus) ->
     assert records["quarantined"] == 0
     cases = {(row["form"], row["case"]): row["count_all"] for row in corpus.manifest["samples"]}
     assert 50 < cases[("chat", "tool")] <= 60
+    not_made = {row["case"] for row in corpus.manifest["omitted"]}
     for case in NEGATIVE_CASES:
-        assert cases[("chat", case)] > 0, case
+        # Of so few tools none may come near another one's purpose: then it is said that no sample was made.
+        assert cases.get(("chat", case), 0) > 0 or (case == "near_miss" and case in not_made), case
 
 
 def test_a_second_build_reads_what_is_there(corpus: Corpus) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,7 @@ from agentflan_ray.corpus.align import (
     cot_form,
     explicit_form,
     format_keyword_in,
+    has_thoughts,
     react_form,
 )
 from agentflan_ray.corpus.calls import CONNECTIVES, read_arguments, write_arguments
@@ -30,6 +32,7 @@ from agentflan_ray.forms import (
     python_arguments,
     read_python_arguments,
     thought_of,
+    tool_list,
 )
 from agentflan_ray.sample import Sample
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory, validate
@@ -157,8 +160,42 @@ def test_an_instruction_pair_teaches_one_step_in_its_own_keys(trajectory: Trajec
     assert [t for t in sample.turns if any(p.capability for p in t.parts)] == [sample.turns[-1]]
     step = FORMATS[sample.form].parse(sample.turns[-1].text, keys)
     assert step is not None
-    asked_for = [keys.thought, keys.action, keys.answer] + ([] if sample.form == "string" else [keys.arguments])
+    asked_for = [keys.action, keys.answer] + ([] if sample.form == "string" else [keys.arguments])
     assert all(key in sample.turns[0].text for key in asked_for)
+    thinks = has_thoughts(trajectory)
+    assert bool(step.thought) == thinks
+    if thinks:
+        assert keys.thought in sample.turns[0].text
+
+
+def without_thoughts(trajectory: Trajectory) -> Trajectory:
+    """The same trajectory with calls and answers alone."""
+    silent = (replace(m, thought="", content="" if m.calls else m.content) for m in trajectory.messages)
+    return replace(trajectory, messages=tuple(silent))
+
+
+@given(tool_trajectories(), st.integers(0, 3))
+@few
+def test_no_thought_is_asked_for_where_none_is_given(trajectory: Trajectory, seed: int) -> None:
+    silent = without_thoughts(trajectory)
+    for form in EXPLICIT:
+        asked = explicit_form(silent, form).turns[0].text
+        assert FORMATS[form].keys.thought not in asked
+        assert asked == FORMATS[form].system(silent.tools, FORMATS[form].keys, False)
+    pair = instruction_pair(silent, seed)
+    assert isinstance(pair, Sample)
+    assert not re.search(r"reasoning|why|{thought}", pair.turns[0].text.replace(tool_list(silent.tools), ""))
+    heard = "\n".join(turn.text for turn in cot_form(silent, seed).turns if turn.role == "user")
+    assert not any(statement in heard for statement in elicit.ASK_STEP)
+
+
+@given(tool_trajectories(), st.integers(0, 3))
+@few
+def test_the_own_system_text_stands_before_every_request_for_a_format(trajectory: Trajectory, seed: int) -> None:
+    told = replace(trajectory, messages=(Message("system", "Speak of fjords."), *trajectory.messages))
+    for sample in (explicit_form(told, "json"), instruction_pair(told, seed)):
+        assert isinstance(sample, Sample)
+        assert sample.turns[0].text.startswith("Speak of fjords.\n")
 
 
 def test_pairs_are_a_third_of_each_form() -> None:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from agentflan_ray.corpus.align import format_keyword_in
 from agentflan_ray.corpus.derive import derive
+from agentflan_ray.corpus.negatives import plain_turns
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.similarity import Catalogue
 from agentflan_ray.evaluate.hallucination import read
 from agentflan_ray.sample import NEGATIVE_CASES, Sample
-from agentflan_ray.trajectory import Tool, Trajectory
+from agentflan_ray.trajectory import Message, Tool, Trajectory
 from tests.strategies import names, sentences, tool_trajectories
 
 RECIPE = CorpusRecipe(near_miss_share=1.0, missing_argument_share=1.0, tool_error_share=1.0)
@@ -60,3 +61,21 @@ def test_no_needed_tool_is_listed_where_none_shall_help(trajectory: Trajectory, 
 def test_the_order_of_the_catalogue_changes_nothing(trajectory: Trajectory, catalogue: Catalogue) -> None:
     backwards = Catalogue.of(catalogue.tools[::-1])
     assert derive(trajectory, RECIPE, catalogue) == derive(trajectory, RECIPE, backwards)
+
+
+talks = st.lists(st.tuples(sentences, sentences | st.just(""), sentences | st.just(""), st.booleans()), min_size=1)
+
+
+@given(talks.filter(lambda turns: all(thought or content for _, thought, content, _ in turns)))
+def test_a_talk_keeps_every_thought_and_every_word(turns: list[tuple[str, str, str, bool]]) -> None:
+    messages = []
+    for asked, thought, content, loss in turns:
+        messages += [Message("user", asked), Message("assistant", content, thought, loss=loss)]
+    replies = [turn for turn in plain_turns(Trajectory("t", "law", (), tuple(messages))) if turn.role == "assistant"]
+    assert len(replies) == len(turns)
+    for reply, (_, thought, content, loss) in zip(replies, turns, strict=True):
+        assert reply.text == "\n".join(text for text in (thought, content) if text)
+        told = [(part.text, part.capability) for part in reply.parts if part.text != "\n"]
+        capabilities = ("reasoning", "general") if loss else (None, None)
+        pairs = zip((thought, content), capabilities, strict=True)
+        assert told == [(text, capability) for text, capability in pairs if text]

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -112,6 +113,47 @@ def test_a_set_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         evaluation_items(EvaluationSet("a", str(tmp_path), ("note",)))
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85"], ids=["U+2028", "U+2029", "U+0085"])
+def test_line_ends_of_unicode_end_no_line(tmp_path: Path, character: str) -> None:
+    rows = [{"question": f"{LONG}{character}{MIDDLE}"}, {"question": MIDDLE}]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    for name in ("a.jsonl", "b.json"):
+        (tmp_path / name).write_bytes(lines.encode())
+        items = evaluation_items(EvaluationSet("a", str(tmp_path / name)))
+        assert items == [(f"{name}:{row}", each["question"]) for row, each in enumerate(rows, start=1)]
+
+
+def test_json_with_a_value_on_each_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f"\n{json.dumps({'question': LONG})}\n\n{json.dumps({'question': MIDDLE})}\n")
+    assert evaluation_items(EvaluationSet("a", str(path))) == [("a.json:1", LONG), ("a.json:2", MIDDLE)]
+    path.write_text('{"question": "ok"}\n{"question"')
+    with pytest.raises(ValueError, match=r"The evaluation file a\.json:2 is not JSON"):
+        evaluation_items(EvaluationSet("a", str(path)))
+    path.write_text('[\n{"question": "ok"},\n{"question"')
+    with pytest.raises(ValueError, match=r"The evaluation file a\.json is not JSON: .* line 3"):
+        evaluation_items(EvaluationSet("a", str(path)))
+
+
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    long = f"{LONG} " * 2000  # 200,000 characters; the csv module takes 131,072 unless told otherwise
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["question", "answer"], [MIDDLE, "Ann"], [long, "Aare"]])
+    (tmp_path / "a.csv").write_text(text.getvalue())
+    before = csv.field_size_limit(131_072)
+    try:
+        items = evaluation_items(EvaluationSet("a", str(tmp_path / "a.csv")))
+    finally:
+        csv.field_size_limit(before)
+    assert [item.text for item in items] == [MIDDLE, long]
+
+
+def test_a_damaged_archive_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK no archive")
+    with pytest.raises(ValueError, match=r"The evaluation file a\.zip of the set 'a' is damaged"):
+        evaluation_items(EvaluationSet("a", str(tmp_path / "a.zip")))
+
+
 def test_long_items_are_found_by_thirteen_words(tmp_path: Path) -> None:
     grams = EvaluationGrams.of([write(tmp_path / "rivers.jsonl", MIDDLE, LONG)], 13)
     words = LONG.split()
@@ -145,6 +187,22 @@ def test_wording_that_a_set_shares_is_not_looked_for(tmp_path: Path) -> None:
     assert grams.overlap([questions[3]]) is not None
     few = EvaluationGrams.of([write(tmp_path / "few.jsonl", *questions[:COMMON_ITEMS], short)], 13)
     assert few.overlap([frame]) is not None
+
+
+def test_copies_of_an_item_are_not_its_sets_wording(tmp_path: Path) -> None:
+    copies = [LONG] * (COMMON_ITEMS + 1)
+    grams = EvaluationGrams.of([write(tmp_path / "copies.jsonl", MIDDLE, *copies)], 13)
+    assert grams.overlap([LONG]) == ("copies", "copies.jsonl:2", " ".join(re.findall(r"\w+", LONG.lower())[:13]))
+    assert (grams.reports[0].items, grams.reports[0].unmatched) == (COMMON_ITEMS + 2, 0)
+    # What recurs whole in few words is a phrase ("Which of the following statements is correct?").
+    phrases = EvaluationGrams.of([write(tmp_path / "phrases.jsonl", LONG, *[MIDDLE] * (COMMON_ITEMS + 1))], 13)
+    assert phrases.overlap([MIDDLE]) is None
+    assert phrases.reports[0].unmatched == COMMON_ITEMS + 1
+    # An instruction that items share is wording, though it is a text of its own.
+    rows = [{"instruction": LONG, "input": f"{MIDDLE} Was it number {number}?"} for number in range(COMMON_ITEMS + 1)]
+    (tmp_path / "framed.json").write_text(json.dumps(rows))
+    framed = EvaluationGrams.of([EvaluationSet("framed", str(tmp_path / "framed.json"))], 13)
+    assert framed.overlap([LONG]) is None
 
 
 def test_loops_over_indices_are_no_overlap(tmp_path: Path) -> None:

@@ -34,7 +34,26 @@ WRONG = [
         ["build", "--out=s", "--source=toolbox=80", "--teacher=m", "--teacher-url=http://x", "--teacher-prices=1"],
         "is not of the form IN,OUT",
     ),
+    (
+        ["build", "--source", "toolbox=80", "--teacher-share", "0.5", "--out", "s"],
+        "name its model with --teacher MODEL",
+    ),
+    (
+        ["build", "--source", "toolbox=80", "--teacher", "m", "--teacher-prices", "1,2", "--out", "s"],
+        "but a model of this cluster has none",
+    ),
+    (["build", "--source", "toolbox=80", "--block-length", "0", "--out", "s"], "a window holds at least one token"),
+    (["build", "--source", "toolbox=80", "--model", "absent", "--out", "s"], "'absent' is no model: give one of"),
+    (
+        ["build", "--source", "toolbox=80", "--model", "tiny-llama", "--template", "absent", "--out", "s"],
+        "There is no chat template 'absent'; choose one of chatml",
+    ),
+    (
+        ["build", "--source", "toolbox=80", "--model", "tiny-llama", "--out", "file/store"],
+        "file/store (Not a directory); name a folder that you may write into.",
+    ),
     (["plan", "absent", "--weights", "drop", "--budget", "10"], "leave --budget out too"),
+    (["plan", "absent", "--weights", "general=0.5,general=0.5", "--budget", "10"], "names a component twice"),
     (["plan", "absent", "--weights", "general=1"], "--budget 100000"),
     (["plan", "absent", "--weights", "temperature=warm", "--budget", "10"], "is not of the form"),
     (["plan", "absent", "--weights", "0.5:general=1", "--budget", "10"], "The phases' shares must sum to 1"),
@@ -55,6 +74,7 @@ def test_wrong_input_gets_one_sentence(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     monkeypatch.setattr(sys, "argv", ["agentflan", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()

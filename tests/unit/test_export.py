@@ -258,7 +258,7 @@ def test_the_folder_loads_with_datasets(corpus: Corpus, tmp_path: Path, monkeypa
     out = tmp_path / "out"
     report = export(corpus, str(out), "datasets")
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
-    expected = Counter(split_of(f"t{i}") for i in range(NUM) if i != 7 for _ in MADE)
+    expected = Counter(split_of("", f"t{i}") for i in range(NUM) if i != 7 for _ in MADE)
     assert {split: len(rows) for split, rows in loaded.items()} == dict(expected)
     assert set(expected) == set(SPLITS)
     assert report.num_records == 5 * (NUM - 1)
@@ -283,7 +283,7 @@ def test_the_folder_loads_with_datasets(corpus: Corpus, tmp_path: Path, monkeypa
 
 def test_a_corpus_without_validation_rows_has_no_such_split(tmp_path: Path) -> None:
     parents = [f"t{i}" for i in range(200)]
-    train = next(parent for parent in parents if split_of(parent) == "train")
+    train = next(parent for parent in parents if split_of("", parent) == "train")
     one = Sample(f"{train}/chat", train, "unit", "chat", "tool", sample(0, "chat", "chat", "tool").turns)
     written = hub.write_shards([one], {"train": 1, "validation": 0}, str(tmp_path))
     assert written["validation"].files == {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,10 +12,10 @@ import pytest
 from agentflan_ray.corpus import failures, replies
 from agentflan_ray.corpus.derive import Omission, derive
 from agentflan_ray.corpus.missing import missing_argument
-from agentflan_ray.corpus.negatives import catalogue_of
+from agentflan_ray.corpus.negatives import catalogue_of, no_tool_request
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.relevance import is_self_contained, near_miss, unhelpful_tools
-from agentflan_ray.corpus.similarity import Catalogue
+from agentflan_ray.corpus.similarity import Catalogue, action_of
 from agentflan_ray.evaluate.hallucination import read
 from agentflan_ray.sample import NEGATIVE_CASES, Sample
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
@@ -132,6 +134,173 @@ def test_what_needs_no_tool_is_not_refused() -> None:
     assert not is_self_contained(WEATHER)
 
 
+# Request, the tool that was called for it, the only other tool of the catalogue, whether that one is a near miss.
+NEAR_MISSES = [
+    ("Play the song Blackbird.", tool("PlaySong", "Plays a song."), tool("PlayMovie", "Plays a movie on tv."), False),
+    ("Find songs by Abba.", tool("LookupMusic", "Look up a song."), tool("whois_lookup", "Look up a domain."), False),
+    ("Find me a bus to Rome.", tool("FindBus", "Find a bus."), tool("find_pairs_with_sum", "Find pairs."), False),
+    (
+        "I want a hotel in Rome.",
+        tool("SearchHotel", "Search hotels at a place."),
+        tool("get_latitude_longitude", "Get the coordinates of a place."),
+        False,
+    ),
+    (
+        "What is the forecast for upcoming days?",
+        tool("forecast_weather", "Weather forecast for upcoming days."),
+        tool("crypto_events", "Get upcoming events of crypto coins."),
+        False,
+    ),
+    (
+        "Stock price of Apple on Monday?",
+        tool("Stock Price", "The stock price tool gets the price at a date."),
+        tool("Date", "Gets today's date."),
+        False,
+    ),
+    (
+        "Will there be thunderstorms in Austin today?",
+        tool("get_weather_today", "Get today's the weather."),
+        tool("weather_forecast", "Retrieve the current weather forecast."),
+        False,
+    ),
+    (
+        "Find me a Tesla car nearby.",
+        tool("Car Finder", "The Car Finder tool finds cars."),
+        tool("Movie Finder", "The Movie Finder tool finds movies."),
+        False,
+    ),
+    ("Rent a car in Oslo.", tool("GetCarRental", "Get a rental car."), tool("hotel_booking", "Book a hotel."), False),
+    (
+        "Which events are on Monday?",
+        tool("list_events", "List the events of the calendar."),
+        tool("delete_event", "Delete an event of the calendar."),
+        True,
+    ),
+    (
+        "How long does it take to travel to Toronto?",
+        tool("travel_duration", "Get the duration of a journey."),
+        tool("get_task_duration", "Get the duration of a task."),
+        True,
+    ),
+    (
+        "Play the movie Alien.",
+        tool("play_movie", "Play a movie in the living room."),
+        tool("play_song", "Play a song in the living room."),
+        True,
+    ),
+    (
+        "Delete the row of Ann.",
+        tool("execute_sql", "Run one SQL statement on a table row."),
+        tool("create_row", "Create a row of a table."),
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_text", "called", "other", "expected"), NEAR_MISSES)
+def test_near_misses_as_a_reader_would_judge_them(request_text: str, called: Tool, other: Tool, expected: bool) -> None:
+    found = near_miss((called,), request_text, Catalogue.of([called, other, *TOOLS[3:4]]))
+    assert found == (other if expected else None)
+
+
+SQL, SHELL = tool("execute_sql", "Run one SQL statement.", "query"), tool("bash", "Run commands.", "command")
+# Request, the tool that was called for it, and why it is not refused; None where it is.
+REFUSED = [
+    ("Will it rain in Oslo?", WEATHER, {}, None),
+    ("Delete all rows of 2019.", SQL, {}, None),
+    ("How many singers are there?", SQL, {}, None),
+    ("Print the last line of /workspace/a.txt", SHELL, {}, None),
+    ("Print numbers of lines of each file", SHELL, {}, None),
+    ("Compare the route by car", tool("distance_matrix", "Distances between places."), {}, None),
+    ("Who has this number?", tool("reverse_phone_lookup", "Find the owner of a phone."), {}, None),
+    ("Get the movies of 2019.", tool("movies", "Get movies of a year as a string in JSON format."), {}, None),
+    ("Which prime video shows are new?", tool("prime_video", "New shows."), {}, None),
+    ("Print numbers 1 through 10 separated by ':'", SHELL, {}, "answerable_without_tools"),
+    ("Is Paris larger than Rome?", tool("search", "Search the web."), {"task": "search"}, "answerable_without_tools"),
+    ("Turn 'abc' round.", tool("reverse_string", "Reverse a text."), {}, "answerable_without_tools"),
+    ("Is 97 prime?", tool("is_prime", "Check a number."), {}, "answerable_without_tools"),
+    ("Sort 3, 1, 2.", tool("order_list", "Sort a list."), {}, "answerable_without_tools"),
+    ("Which of 3, 5, 1 is least?", tool("find_smallest", "Find it."), {}, "answerable_without_tools"),
+    ("Multiply these.", tool("matrix_multiply", "Multiplies two matrices."), {}, "answerable_without_tools"),
+    ("What is the GCD of 8 and 12?", tool("gcd", "Of two numbers."), {}, "answerable_without_tools"),
+    ("Dear Assistant,", WEATHER, {}, "no_query"),
+    ("Hello!", WEATHER, {}, "no_query"),
+]
+
+
+@pytest.mark.parametrize(("request_text", "called", "meta", "reason"), REFUSED)
+def test_refusals_as_a_reader_would_judge_them(
+    request_text: str, called: Tool, meta: dict[str, str], reason: str | None
+) -> None:
+    call = Message("assistant", calls=(ToolCall(called.name, "{}"),), loss=True)
+    messages = (Message("user", request_text), call, *TRIP.messages[2:])
+    made = no_tool_request(replace(TRIP, tools=(called,), messages=messages, meta=meta), seed=0)
+    assert (made if isinstance(made, str) else None) == reason
+
+
+def test_a_tool_that_does_what_it_is_told_is_refused_in_words_for_looking_and_for_changing() -> None:
+    asked = replies.Deed.of([SQL])
+    assert asked.clause is None
+    rng = random.Random(0)
+    for _ in range(300):
+        reply = replies.refusal(replies.NO_TOOLS, asked, rng)
+        assert not re.search(r"look (that|it) up|find that out|check that|guess|paste|memory", reply), reply
+
+
+def test_a_tool_that_does_what_it_is_told_is_never_tried_again() -> None:
+    call = Message("assistant", calls=(ToolCall("execute_sql", '{"query": "INSERT"}'),), loss=True)
+    added = replace(TRIP, tools=(SQL,), messages=(Message("user", "Add Ann."), call, *TRIP.messages[2:]))
+    for index in range(60):
+        sample = made(replace(added, id=f"q{index}"))[f"q{index}/tool_error"]
+        assert [turn.text for turn in sample.turns if turn.role == "assistant"].count("execute_sql") == 1
+
+
+def test_one_more_try_is_offered_only_where_the_failure_passes() -> None:
+    letter = tool("send_letter", "Post mail to somebody.", "to")
+    call = Message("assistant", calls=(ToolCall("send_letter", '{"to": "Ann"}'),), loss=True)
+    sent = replace(TRIP, tools=(letter,), messages=(Message("user", "Write to Ann."), call, *TRIP.messages[2:]))
+    kinds = {text.replace("{tool}", "send_letter"): kind for kind in failures.FAILURES for text in kind.texts if text}
+    offered = unsure = 0
+    for index in range(300):
+        sample = made(replace(sent, id=f"f{index}"))[f"f{index}/tool_error"]
+        said = sample.turns[-2].text
+        failure = next((kinds[text] for text in sorted(kinds, key=len, reverse=True) if text in said), None)
+        if failure is None:
+            continue  # the empty result
+        reply = sample.turns[-1].text
+        if re.search(r"again later|try again|once more", reply):
+            offered += 1
+            assert failure.passes, reply
+            assert not failure.may_have_acted, reply
+        if re.search(r"can't confirm|may or may not|don't know whether", reply):
+            unsure += 1
+            assert failure.may_have_acted, reply
+    assert offered > 10
+    assert unsure > 20
+
+
+@pytest.mark.parametrize(
+    ("name", "description", "action"),
+    [
+        ("schedule_by_date", "Fetches the event schedule for a date.", "read"),
+        ("schedule_meeting", "Schedule a meeting.", "create"),
+        ("order_status", "Get the status of an order.", "read"),
+        ("create_user", "Returns the created user.", "create"),
+        ("get_weather", "Weather of a city.", "read"),
+        ("execute_bash", "Run commands.", "operate"),
+        ("run_python", "Run a program.", "operate"),
+        ("python_shell", "Returns what the program prints.", "operate"),
+    ],
+)
+def test_what_a_tool_does_is_told_by_its_name_and_description(name: str, description: str, action: str) -> None:
+    assert action_of(tool(name, description)) == action
+
+
+def test_moves_of_an_environment_are_not_in_the_catalogue() -> None:
+    moves = (tool("look", "Look around."), tool("task", "Describe the task."), tool("task", "Add a task to a project."))
+    assert [(t.name, t.description) for t in catalogue_of([moves])] == [("task", "Add a task to a project.")]
+
+
 def test_chat_gets_tools_listed_beside_its_real_answer() -> None:
     samples = made(CHAT)
     assert [turn.role for turn in samples["c1/chat"].turns] == ["user", "assistant"]
@@ -233,6 +402,10 @@ def test_every_negative_case_counts_as_negative() -> None:
 def test_the_catalogue_does_not_depend_on_order() -> None:
     other = tool("get_weather", "Another text.")
     assert catalogue_of([TOOLS, (other,)]) == catalogue_of([(other,), TOOLS[::-1]])
+    silent, first = Tool("get_weather", ""), Tool("get_weather", "Another text.", {"a": 1})
+    for tools in itertools.permutations((silent, first, Tool("get_weather", "Another text.", {"b": 1}))):
+        (kept,) = catalogue_of([tools])
+        assert (kept.description, kept.parameters) == ("Another text.", {"a": 1})
     forwards, backwards = Catalogue.of(TOOLS), Catalogue.of(TOOLS[::-1])
     assert forwards.tools == backwards.tools
     assert (forwards.likeness(WEATHER) == backwards.likeness(WEATHER)).all()
@@ -265,6 +438,7 @@ def test_an_empty_catalogue_offers_nothing() -> None:
         ("Get the user's current date.", "get your current date"),
         ("Play the selected song on the device", "play a song on the device"),
         ("Weather report of a city.", None),
+        ("Get today's the weather", None),
         ("GET /v1/users/{id}", None),
         ("", None),
     ],

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from agentflan_ray.corpus.derive import derive
+from agentflan_ray.corpus.derive import Omission, derive
 from agentflan_ray.corpus.recipe import AGENT_FLAN_RATIOS, RECIPES, CorpusRecipe, agent_flan, laptop, react_baseline
 from agentflan_ray.corpus.similarity import Catalogue
 from agentflan_ray.sample import CAPABILITIES, Sample
@@ -67,6 +67,21 @@ def test_the_default_keeps_every_form_that_a_search_may_weigh() -> None:
         kinds = {s.id.split("/")[1] for s in made}
         assert {"chat", "react", "no_tool_request", "irrelevant_tool"} <= kinds
         assert "cot" not in kinds
+
+
+def test_a_trajectory_without_thoughts_is_no_chain_of_thought_and_is_not_lost() -> None:
+    silent = replace(TRIP, messages=tuple(replace(message, thought="") for message in TRIP.messages))
+    catalogue = Catalogue.of([WEATHER, LETTER])
+    forms: Counter[str] = Counter()
+    for index in range(1_000):
+        made = derive(replace(silent, id=f"t{index}"), agent_flan(), catalogue)
+        whole = [s.form for s in made if isinstance(s, Sample) and s.case == "tool" and not s.id.endswith("/instruct")]
+        assert len(whole) == 1
+        forms[whole[0]] += 1
+    assert set(forms) == {"chat", "react"}
+    assert forms["chat"] / 1_000 == pytest.approx(0.6 / 0.7, abs=0.04)
+    made = derive(silent, CorpusRecipe(chat_share=0.0, cot_share=1.0, react_share=0.0, one_form=True), catalogue)
+    assert Omission("t", "cot", "no_thought") in made
 
 
 def test_shares_of_a_form_are_nested_and_forms_do_not_meet() -> None:

@@ -11,6 +11,7 @@ import pytest
 from agentflan_ray.sources import SOURCES, Dropped, MalformedRecord, Where
 from agentflan_ray.sources.base import arguments_text, parse_literal, record_id, schema_type
 from agentflan_ray.sources.ingest import record_rows
+from agentflan_ray.sources.think_tags import read_reply
 from agentflan_ray.sources.toolbench import read_tool_list
 from agentflan_ray.trajectory import Trajectory, validate
 from tests.unit.sources_examples import (
@@ -491,6 +492,19 @@ DROPPED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "agentinstruct",
+        {
+            "id": "db_4",
+            "conversations": native(
+                (DB_INSTRUCTION, None),
+                ("Ok.", False),
+                ("Add Ann.", None),
+                ('The record has been added.\nAction: Answer\nFinal Answer: ["INSERT INTO people VALUES (1)"]', True),
+            ),
+        },
+        "no_action",
+    ),
+    (
+        "agentinstruct",
         {"id": "db_3", "conversations": native((DB_INSTRUCTION, None), ("Ok.", False))},
         "nothing_after_demonstration",
     ),
@@ -517,6 +531,22 @@ def test_published_filters_drop_with_a_reason(source: str, row: dict[str, Any], 
     assert isinstance(outcome, Dropped)
     assert outcome.reason == reason
     assert outcome.sentence.endswith(".")
+
+
+def test_the_databases_word_for_nothing_to_say_is_not_learnt_as_an_answer() -> None:
+    turns = native(
+        (DB_INSTRUCTION, None),
+        ("Ok.", False),
+        ("Add Ann.", None),
+        ("Insert it.\nAction: Operation\n```sql\nINSERT INTO people VALUES ('Ann')\n```", True),
+        ("[]", None),
+        ('Ann was added.\nAction: Answer\nFinal Answer: ["none"]', True),
+    )
+    (trajectory,) = _trajectories("agentinstruct", {"id": "db_5", "conversations": turns})
+    assert brief(trajectory)[-1] == ("assistant*", "", "Ann was added.")
+    silent = [*turns[:-1], {**turns[-1], "value": 'Action: Answer\nFinal Answer: ["none"]'}]
+    (trajectory,) = _trajectories("agentinstruct", {"id": "db_6", "conversations": silent})
+    assert brief(trajectory)[-1] == ("assistant", "", '["none"]')
 
 
 MALFORMED: list[tuple[str, dict[str, Any], str]] = [
@@ -619,6 +649,15 @@ def test_tool_lists_are_read_as_json_and_as_literals() -> None:
     assert read_tool_list("You are helpful.") == ()
     with pytest.raises(MalformedRecord):
         read_tool_list("access to the following APIs: [f(x)]")
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\x85"], ids=["U+2028", "U+0085"])
+def test_calls_on_lines_end_at_line_feeds_only(character: str) -> None:
+    said = json.dumps({"text": f"a{character}b"}, ensure_ascii=False)
+    calls = "\r\n".join(f'{{"name": "say", "arguments": {said}}}' for _ in range(2))
+    message = read_reply(f"<tool_call>\n{calls}\n</tool_call>", True, "output")
+    assert [call.name for call in message.calls] == ["say", "say"]
+    assert [json.loads(call.arguments) for call in message.calls] == [{"text": f"a{character}b"}] * 2
 
 
 def test_tools_of_toolrl_say_what_is_required_by_what_its_calls_leave_out() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.parts import Job
+from agentflan_ray.corpus.split import is_validation
 from agentflan_ray.corpus.store import DERIVED_SCHEMA
 from agentflan_ray.mixture import Mixture, Phase, Schedule, make_plan, proportional_weights
 from agentflan_ray.randomness import stable_hash
@@ -95,6 +96,19 @@ def two_parts(store: Path, name: str = "1") -> FewParts:
 
 def whole_index(tokens: TokenStore) -> pa.Table:
     return pq.read_table(Path(tokens.uri, "index.parquet"))
+
+
+def test_runs_of_one_task_are_on_one_side_and_counted_apart(
+    tmp_path: Path, tokenizer_path: str, ran: list[str]
+) -> None:
+    runs = [replace(a_sample(number), group=f"g{number % 10}") for number in range(40)]
+    tokens = tokenise(corpus_of(tmp_path / "store", runs), tokenizer_path, 400)
+    rows = whole_index(tokens).to_pylist()
+    assert len(rows) == 40
+    for row in rows:
+        number = int(row["id"][1:].split("/")[0])
+        assert row["validation"] == is_validation(f"g{number % 10}")
+        assert row["key"] == stable_hash("fraction", f"t{number}")
 
 
 def test_the_index_holds_every_sample_and_leads_to_its_tokens(

@@ -33,6 +33,11 @@ def test_a_good_trajectory_has_no_fault() -> None:
     assert validate(GOOD) == []
 
 
+def test_a_call_may_have_several_results() -> None:
+    result = GOOD.messages[3]
+    assert validate(replace(GOOD, messages=(*GOOD.messages[:4], result, *GOOD.messages[4:]))) == []
+
+
 CASES = [
     ("no_id", replace(GOOD, id=""), "has no id"),
     ("no_messages", replace(GOOD, messages=()), "has no messages"),
@@ -45,6 +50,12 @@ CASES = [
         replace(GOOD, messages=(*GOOD.messages[:2], Message("user", "Hello?"), *GOOD.messages[2:])),
         "turn 1 is user after user; expected assistant",
     ),
+    (
+        "result_without_call",
+        with_message(2, calls=()),
+        "Message 3 of 'a' is a tool's result, but the assistant turn before it has no call",
+    ),
+    ("empty_user_message", with_message(1, content=" \n"), "Message 1 of 'a' is a user turn without any text"),
     ("empty_assistant_message", with_message(4, content=" "), "Message 4 of 'a' is an assistant turn without any text"),
     (
         "nothing_to_learn",

@@ -30,7 +30,8 @@ SHORTEST_MATCH = 6
 
 COMMON_ITEMS = 10
 """Words that more items of a set share are its own wording (a prompt's frame, "which of the following is true"), not
-an item, and are not looked for."""
+an item, and are not looked for. Copies of one item count once where it has a gram's words; shorter ones do not, since
+it is questions such as "Which of the following statements is correct?" (11 items of MMLU) that recur whole."""
 
 LETTERS_PER_WORD = 2.5
 """Grams with shorter words on average are loops over indices and tables of digits, which meet in any code. English
@@ -98,13 +99,16 @@ class EvaluationGrams:
             of_set = list(dict.fromkeys(item for item, _ in rows))
             place = {item: len(items) + index for index, item in enumerate(of_set)}
             items += [(number, item) for item in of_set]
-            found = _tables_of([(place[item], text) for item, text in rows], vocabulary, ngram)
+            originals = _originals(rows, ngram)
+            distinct = [(place[item], text) for item, text in rows if originals[item] == item]
+            found = _tables_of(distinct, vocabulary, ngram)
             matched = {item for table in found.values() for item in table.items.tolist()}
+            num_matched = sum(place[originals[item]] in matched for item in of_set)
             firsts = {length: _first_of_each(table) for length, table in found.items()}
             for length, table in firsts.items():
                 tables.setdefault(length, []).append(table)
             num_grams = sum(len(table.hashes) for table in firsts.values())
-            reports.append(SetReport(name, len(of_set), num_grams, len(of_set) - len(matched)))
+            reports.append(SetReport(name, len(of_set), num_grams, len(of_set) - num_matched))
         merged = {}
         for length, parts in sorted(tables.items()):
             hashes = np.concatenate([part.hashes for part in parts])
@@ -143,6 +147,18 @@ def searched_texts(trajectory: Trajectory) -> list[str]:
     """
     plain = not trajectory.tools
     return [m.content for m in trajectory.messages if m.role == "user" or (plain and m.role == "assistant")]
+
+
+def _originals(rows: Sequence[EvaluationItem], ngram: int) -> dict[str, str]:
+    """Each item to the first that asks the same in the same words: itself, or the item that it is a copy of."""
+    asked: dict[str, list[tuple[str, ...]]] = {}
+    for item, text in rows:
+        asked.setdefault(item, []).append(tuple(_WORD.findall(text.lower())))
+    first: dict[tuple[tuple[str, ...], ...], str] = {}
+    return {
+        item: first.setdefault(tuple(texts), item) if max(map(len, texts)) >= ngram else item
+        for item, texts in asked.items()
+    }
 
 
 def _tables_of(texts: Sequence[tuple[int, str]], vocabulary: dict[str, int], ngram: int) -> dict[int, _Table]:

@@ -12,10 +12,12 @@ import io
 import json
 import posixpath
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
@@ -73,7 +75,12 @@ def evaluation_items(evaluation: EvaluationSet) -> list[EvaluationItem]:
     """
     items = []
     for name, data in evaluation_files(evaluation):
-        for row, record in enumerate(_records(name, data), start=1):
+        try:
+            records = list(_records(name, data))
+        except (OSError, EOFError, zlib.error, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(f"The evaluation file {name} of {evaluation.name!r} is damaged: {reason}.") from error
+        for row, record in enumerate(records, start=1):
             items += [EvaluationItem(f"{name}:{row}", text) for text in texts_of(record, evaluation.fields)]
     if not items:
         fields = ", ".join(evaluation.fields) or "any text"
@@ -153,12 +160,20 @@ def evaluation_files(evaluation: EvaluationSet) -> Iterator[tuple[str, bytes]]:
             data = bytes(stream.read())
         name = posixpath.basename(place)
         if name.endswith(".zip"):
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                for member in sorted(archive.namelist()):
-                    if member.endswith(SUFFIXES):
-                        yield f"{name}/{member}", archive.read(member)
+            try:
+                members = _members(data)
+            except (zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(
+                    f"The evaluation file {name} of the set {evaluation.name!r} is damaged: {error}."
+                ) from error
+            yield from ((f"{name}/{member}", content) for member, content in members)
         else:
             yield name, data
+
+
+def _members(data: bytes) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return [(member, archive.read(member)) for member in sorted(archive.namelist()) if member.endswith(SUFFIXES)]
 
 
 def _records(name: str, data: bytes) -> Iterator[Any]:
@@ -172,18 +187,43 @@ def _records(name: str, data: bytes) -> Iterator[Any]:
     if name.endswith(".csv"):
         yield from _csv_records(text)
     elif name.endswith(".jsonl"):
-        for row, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                yield _parsed(line, f"{name}:{row}")
+        yield from _lines(name, text)
     else:
-        value = _parsed(text, name)
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            # Many published ".json" files hold one value a line; then the first line is a value by itself.
+            if not _is_json(text.lstrip().partition("\n")[0]):
+                raise ValueError(f"The evaluation file {name} is not JSON: {error}.") from error
+            yield from _lines(name, text)
+            return
         if isinstance(value, dict) and value and all(isinstance(item, dict) for item in value.values()):
             value = list(value.values())
         yield from value if isinstance(value, list) else [value]
 
 
+def _lines(name: str, text: str) -> Iterator[Any]:
+    # Not splitlines: JSON strings may hold U+2028 and U+0085, which end a line there.
+    for row, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"The evaluation file {name}:{row} is not JSON: {error}.") from error
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _csv_records(text: str) -> Iterator[dict[str, str]]:
     """Rows by their header; without one (none of its cells is a known key) the first column is the question."""
+    # Its own limit is 131,072 characters a cell, less than a long document; no cell is longer than the file.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
     rows = csv.reader(io.StringIO(text, newline=""))
     header = next(rows, [])
     if not any(cell.strip().casefold() in names for cell in header for names in FIELDS):
@@ -191,10 +231,3 @@ def _csv_records(text: str) -> Iterator[dict[str, str]]:
         header = ["question"]
     for row in rows:
         yield dict(zip(header, row, strict=False))
-
-
-def _parsed(text: str, place: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"The evaluation file {place} is not JSON: {error}.") from error

@@ -1,8 +1,9 @@
 """A folder that ``datasets.load_dataset(folder)`` loads and that can be pushed to a hub: Parquet shards and a card.
 
-Columns: ``id``, ``parent`` (the trajectory that the sample was made from), ``source``, ``form``, ``case``, and
-``messages`` with ``role``, ``content``, ``loss`` (is anything of it learnt) and ``spans``: characters ``start`` to
-``end`` of the content that are learnt, with the capability that they carry. Nothing of a sample is lost.
+Columns: ``id``, ``parent`` (the trajectory that the sample was made from), ``source``, ``form``, ``case``, ``group``
+(its task, which decides the split), and ``messages`` with ``role``, ``content``, ``loss`` (is anything of it learnt)
+and ``spans``: characters ``start`` to ``end`` of the content that are learnt, with the capability that they carry.
+Nothing of a sample is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import yaml
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.export.files import whole_file
-from agentflan_ray.corpus.split import is_validation
+from agentflan_ray.corpus.split import is_validation, unit_of
 from agentflan_ray.sample import Sample, Turn
 
 SHARD_ROWS = 50_000
@@ -35,6 +36,7 @@ HUB_SCHEMA = pa.schema(
         ("source", pa.string()),
         ("form", pa.string()),
         ("case", pa.string()),
+        ("group", pa.string()),
         (
             "messages",
             pa.list_(
@@ -67,13 +69,14 @@ def hub_row(sample: Sample) -> dict[str, Any]:
         "source": sample.source,
         "form": sample.form,
         "case": sample.case,
+        "group": sample.group,
         "messages": [_message(turn) for turn in sample.turns],
     }
 
 
-def split_of(parent: str) -> str:
+def split_of(group: str, parent: str) -> str:
     """``train`` or ``validation``, by the rule that keeps validation text out of every mixture."""
-    return "validation" if is_validation(parent) else "train"
+    return "validation" if is_validation(unit_of(group, parent)) else "train"
 
 
 def shard_names(num_rows: dict[str, int]) -> dict[str, list[str]]:
@@ -108,7 +111,7 @@ def write_shards(samples: Iterable[Sample], num_rows: dict[str, int], out_uri: s
             split: stack.enter_context(_Shards(out_uri, names)) for split, names in shard_names(num_rows).items()
         }
         for sample in samples:
-            writers[split_of(sample.parent)].add(hub_row(sample))
+            writers[split_of(sample.group, sample.parent)].add(hub_row(sample))
     return {split: writer.written() for split, writer in writers.items()}
 
 

@@ -23,12 +23,12 @@ def samples_of(corpus: Corpus) -> Iterator[Sample]:
                 yield Sample.from_row(row)
 
 
-def parents_of(corpus: Corpus) -> Iterator[str]:
-    """The parent of every sample, in the same order."""
+def families_of(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """The group and the parent of every sample, in the same order."""
     for part in corpus.sample_parts:
-        for row in _rows(part, ["parent", "omitted"]):
+        for row in _rows(part, ["group", "parent", "omitted"]):
             if row["omitted"] is None:
-                yield row["parent"]
+                yield row["group"], row["parent"]
 
 
 def trajectories_of(corpus: Corpus) -> Iterator[Trajectory]:

@@ -11,7 +11,7 @@ from agentflan_ray import storage
 from agentflan_ray.corpus.card import card
 from agentflan_ray.corpus.export import hub
 from agentflan_ray.corpus.export.files import JsonLines, expect_empty
-from agentflan_ray.corpus.export.reading import parents_of, samples_of, trajectories_of
+from agentflan_ray.corpus.export.reading import families_of, samples_of, trajectories_of
 from agentflan_ray.corpus.export.records import (
     Record,
     agentflan_sample,
@@ -105,8 +105,8 @@ def _agentflan(samples: Iterable[Sample], out_uri: str) -> ExportReport:
 
 
 def _datasets(corpus: Corpus, out_uri: str) -> ExportReport:
-    # Only the parents' column is read for this, so that the first pass takes a small part of the second one's time.
-    num_rows = Counter(hub.split_of(parent) for parent in parents_of(corpus))
+    # Only two columns are read for this, so that the first pass takes a small part of the second one's time.
+    num_rows = Counter(hub.split_of(group, parent) for group, parent in families_of(corpus))
     examples: dict[tuple[str, str], Sample] = {}
 
     def looked_at() -> Iterator[Sample]:

@@ -53,7 +53,7 @@ from agentflan_ray.tokens.tokenizer import load_tokenizer
 from agentflan_ray.toolbox import ITEM_CASES
 from agentflan_ray.train import models
 from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
-from agentflan_ray.view.tables import records_table, tokens_table
+from agentflan_ray.view.tables import omitted_table, records_table, tokens_table
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -200,6 +200,8 @@ def _prepare(
     order = Order(tuple(sources), recipe.corpus, recipe.cleaning)
     corpus = build(order, storage.join(job.storage, "store"), job.console)
     job.console.print(records_table(corpus))
+    if corpus.manifest["omitted"]:
+        job.console.print(omitted_table(corpus))
     model_path = models.resolve(recipe.train.model)
     say(f"Tokenising for {recipe.train.model}")
     tokens = tokenise(corpus, model_path, recipe.train.block_length, recipe.train.template, job.console)

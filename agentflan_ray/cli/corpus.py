@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,7 +193,13 @@ def _teacher(arguments: argparse.Namespace) -> tuple[TeacherRecipe | None, Teach
             raise ValueError(
                 f"--teacher-prices {arguments.teacher_prices!r} is not of the form IN,OUT, such as 0.15,0.60."
             ) from None
-    return recipe, Endpoint(arguments.teacher_url, arguments.teacher_key, prices=prices)
+    endpoint = Endpoint(arguments.teacher_url, arguments.teacher_key, prices=prices)
+    if not os.environ.get(endpoint.key_variable):
+        raise ValueError(
+            f"The environment variable {endpoint.key_variable} holds no key for the teacher; set it (to any text where "
+            "the endpoint asks for none), or name another with --teacher-key."
+        )
+    return recipe, endpoint
 
 
 def _build(arguments: argparse.Namespace) -> None:

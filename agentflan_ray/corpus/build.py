@@ -224,24 +224,31 @@ class Build:
         wheres: dict[str, list[str]] = {part: [] for part in kept}
         for part, where in zip(removed["part"].to_pylist(), removed["where"].to_pylist(), strict=True):
             wheres[part].append(where)
-        by_folder: dict[str, dict[str, list[str]]] = {}
+        by_folder: dict[str, dict[str, list[int]]] = {}
         for part in kept:
-            by_folder.setdefault(part.split("/")[0], {})[part] = wheres[part]
+            by_folder.setdefault(part.split("/")[0], {})[part] = self._rows_at(part, frozenset(wheres[part]))
         jobs = []
-        for places in by_folder.values():
-            # Rows by file name and number: where the files lie is no part of what is made of them.
-            identity = {**deriving, "removed": [sorted(n.rpartition("/")[2] for n in ns) for ns in places.values()]}
-            for part, names in places.items():
+        for rows in by_folder.values():
+            # Rows by their numbers: where the raw files lie is no part of what is made of them.
+            identity = {**deriving, "removed": list(rows.values())}
+            for part, removed_rows in rows.items():
                 uri, name = self._beside(part, "samples", identity)
                 task = {
                     "part_uri": storage.join(self.store, part),
                     "recipe": self.deriving["recipe"],
                     "catalogue": catalogue,
-                    "removed": names,
+                    "removed": removed_rows,
                 }
                 jobs.append(Job(uri, name, task))
         reports = run_jobs("Deriving samples", jobs, steps.make_samples, console)
         return [f"{job.folder.rpartition('/')[2]}/{job.name}.parquet" for job in jobs], reports
+
+    def _rows_at(self, part: str, wheres: frozenset[str]) -> list[int]:
+        """Numbers of the rows of a kept file that were read at these positions."""
+        if not wheres:
+            return []
+        read_at = read_table([storage.join(self.store, part)], ["where"])["where"].to_pylist()
+        return [number for number, where in enumerate(read_at) if where in wheres]
 
     def _teach(
         self, parts: Sequence[str], recipe: TeacherRecipe, teacher: Teacher, console: Console

@@ -65,7 +65,10 @@ def _run(what: str, jobs: Sequence[Job], work: Work, console: Console) -> dict[t
 
     made: dict[tuple[str, str], Report] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with quiet_data(), Progress(*columns, console=console, transient=True) as progress:
+    if not console.is_terminal:
+        console.print(f"{what}: {len(jobs)} parts")
+    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with quiet_data(), shown as progress:
         bar = progress.add_task(what, total=len(jobs))
         dataset = ray.data.from_arrow(rows).map_batches(work_on, batch_format="pyarrow", batch_size=None)
         for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):

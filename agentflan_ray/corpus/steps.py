@@ -98,8 +98,8 @@ def make_samples(folder: str, name: str, task: dict[str, Any]) -> Report:
     catalogue = _catalogue(task["catalogue"])
     removed = frozenset(task["removed"])
     rows: list[dict[str, str | None]] = []
-    for row in read_table([task["part_uri"]]).to_pylist():
-        if row["where"] not in removed:
+    for number, row in enumerate(read_table([task["part_uri"]]).to_pylist()):
+        if number not in removed:
             rows += _derived_rows(Trajectory.from_row(row), recipe, catalogue)
     write_table(storage.join(folder, f"{name}.parquet"), pa.Table.from_pylist(rows, DERIVED_SCHEMA))
     made = Counter((row["form"], row["case"]) for row in rows if row["omitted"] is None)

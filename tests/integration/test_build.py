@@ -210,3 +210,22 @@ def test_validation_text_is_in_no_plan(corpus: Corpus, tokenizer_path: str) -> N
     parents = [{name.rsplit("/", 1)[0] for name in table["id"].to_pylist()} for table in (train, held)]
     assert parents[1]
     assert not parents[0] & parents[1]
+
+
+def test_removed_rows_are_told_apart_in_files_of_one_name(local_ray: None, tmp_path: Path) -> None:
+    """Two folders with files of one name in one part: removing a row of the one is not removing that of the other."""
+    made = []
+    for removed_from in ("a", "b"):
+        raw = tmp_path / removed_from
+        held_out = tmp_path / f"held-out-{removed_from}.jsonl"
+        held_out.write_text(json.dumps({"question": f"What time is it where {removed_from}1 lives?"}) + "\n")
+        for folder in ("a", "b"):
+            log(raw, [])
+            log(raw / folder, [good(f"{folder}{i}") for i in range(4)])
+        (raw / "log.jsonl").unlink()
+        source = SourceSpec("openai_messages", str(raw))
+        corpus = build(Order((source,), against=(EvaluationSet("set", str(held_out)),)), str(tmp_path / "store"))
+        assert corpus.removed()["id"].to_pylist() == [f"{removed_from}1"]
+        made.append(set(read_table(corpus.sample_parts, ["parent"])["parent"].to_pylist()))
+    everyone = {f"{folder}{i}" for folder in "ab" for i in range(4)}
+    assert made == [everyone - {"a1"}, everyone - {"b1"}]

@@ -83,9 +83,10 @@ def _name(target: nodes.Node, kind: Kind, names: dict[_Name, Kind]) -> None:
     if isinstance(target, nodes.NSRef):
         _demand(names.get(target.name) == "namespace" and kind != "namespace")
         name: _Name = (target.name, target.attr)
-    else:
-        _demand(isinstance(target, nodes.Name))
+    elif isinstance(target, nodes.Name):
         name = target.name
+    else:
+        raise _UsedOtherwise
     _demand(names.setdefault(name, kind) == kind)
 
 

@@ -60,7 +60,8 @@ class FileTree:
 
 def inside(path: str) -> str:
     """The path in plain form, the root as the empty text; a :class:`ToolFault` for any that leaves the tree."""
-    path = path.strip()
+    # Blanks round a name are no part of it, so that the plain form of a plain form is itself.
+    path = "/".join(piece.strip() for piece in path.strip().split("/"))
     if len(path) > MAX_PATH_CHARACTERS or not path.isprintable():
         raise ToolFault(f"A path has at most {MAX_PATH_CHARACTERS} printable characters.")
     if path.startswith(("/", "~")) or "\\" in path or ":" in path or ".." in path.split("/"):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflan_ray.sources import SOURCES, Dropped, MalformedRecord, Where
@@ -92,7 +92,7 @@ SNIPPETS = (
 
 
 @pytest.mark.parametrize("source", sorted(SOURCES))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_only_known_outcomes(source: str, data: st.DataObject) -> None:
     row = copy.deepcopy(data.draw(st.sampled_from(RECORDS[source])))

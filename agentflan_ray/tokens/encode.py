@@ -73,7 +73,7 @@ def messages_of(turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 REMEMBERED_CHARACTERS = 2**23
-"""Of the text that an encoder remembers the tokens of, give or take a batch: some 30 MB."""
+"""Of the text that an encoder remembers the tokens of, give or take a batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -38,8 +38,8 @@ def only_prints_texts(chat_template: str) -> bool:
 
     A text may be trimmed, joined to other words, kept in a variable and printed; whether it is a string may be asked.
     Where it is compared, searched, split, counted or handed on to a filter, macro or function, the answer is no; so it
-    is for whatever is not known here. ChatML, Llama 2, Zephyr and all named templates only print; DeepSeek R1 and Qwen
-    3, which cut thoughts out, do more.
+    is for whatever is not known here. All named templates and SmolLM2's only print; Llama 2's as published, which tests
+    the system text, and one that cuts thoughts out of a text do more.
     """
     tree = Environment(extensions=[_Generation, "jinja2.ext.loopcontrols"]).parse(chat_template)
     names: dict[_Name, Kind] = {"messages": "messages"}

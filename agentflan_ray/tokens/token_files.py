@@ -75,7 +75,7 @@ def tokenise_part(folder: str, name: str, task: dict[str, Any]) -> dict[str, Any
     ``task``: ``part_uri`` (a Parquet file of ``DERIVED_SCHEMA``), ``shard`` (the token file's name below the store),
     ``tokenizer``, ``template`` and ``max_tokens``.
     """
-    # The task has one CPU; threads of the library beyond it only wait for each other (a tenth more CPU time).
+    # The task has one CPU, so threads of the library beyond it would contend with the other tasks.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     encode = Encoder(load_tokenizer(task["tokenizer"], task["template"]))
     index: dict[str, list[Any]] = {column: [] for column in INDEX_SCHEMA.names}

@@ -61,9 +61,11 @@ class FileTree:
 def inside(path: str) -> str:
     """The path in plain form, the root as the empty text; a :class:`ToolFault` for any that leaves the tree."""
     # Blanks round a name are no part of it, so that the plain form of a plain form is itself.
-    path = "/".join(piece.strip() for piece in path.strip().split("/"))
-    if len(path) > MAX_PATH_CHARACTERS or not path.isprintable():
+    pieces = [piece.strip() for piece in path.strip().split("/")]
+    names = [piece for piece in pieces if piece not in ("", ".")]
+    if len(path) > MAX_PATH_CHARACTERS or not path.strip().isprintable():
         raise ToolFault(f"A path has at most {MAX_PATH_CHARACTERS} printable characters.")
-    if path.startswith(("/", "~")) or "\\" in path or ":" in path or ".." in path.split("/"):
+    leaves = (len(pieces) > 1 and pieces[0] == "") or ".." in names or (names and names[0].startswith("~"))
+    if leaves or "\\" in path or ":" in path:
         raise ToolFault(f"The path '{path}' is outside the folder you may use; give a relative path.")
-    return "/".join(piece for piece in path.split("/") if piece not in ("", "."))
+    return "/".join(names)

@@ -17,7 +17,7 @@ from agentflan_ray.corpus.align import chat_form, react_form
 from agentflan_ray.sample import CAPABILITIES, Capability, Part, Turn
 from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault, messages_of, trimmed
 from agentflan_ray.tokens.locate import Locator
-from agentflan_ray.tokens.templates import TEMPLATES
+from agentflan_ray.tokens.templates import TEMPLATES, cut_before
 from agentflan_ray.tokens.windows import windows
 from agentflan_ray.trajectory import Trajectory
 from tests.small_tokenizer import KINDS, NAMES, Kind, small_tokenizer
@@ -151,15 +151,65 @@ def test_each_token_is_found_where_the_library_says_that_it_is(name, given_texts
 @settings(max_examples=30, deadline=None)
 @given(st.lists(conversations(), max_size=4), st.sampled_from(NAMES), st.sampled_from(KINDS))
 def test_a_batch_is_encoded_as_each_would_be_alone(several: list[list[Turn]], template: str, kind: Kind) -> None:
-    encode = Encoder(small_tokenizer(template, kind))
-    for turns, together in zip(several, encode.batch(several), strict=True):
+    # The same turns stand in several conversations, first, later and last, as they do in the samples of a trajectory.
+    turns_twice = [turns[-2:] + turns for turns in several if turns[0].role == "user"]
+    several = [*several, *turns_twice, *(turns[:-2] for turns in several if len(turns) > 3)]
+    tokenizer = small_tokenizer(template, kind)
+    for turns, together in zip(several, Encoder(tokenizer).batch(several), strict=True):
+        new = Encoder(tokenizer)
         if isinstance(together, TemplateFault):
             with pytest.raises(TemplateFault, match=re.escape(str(together))):
-                encode(turns)
+                new(turns)
             continue
-        alone = encode(turns)
+        alone = new(turns)
         assert alone.input_ids.tolist() == together.input_ids.tolist()
         assert alone.tags.tolist() == together.tags.tolist()
+        assert alone.turn_ends.tolist() == together.turn_ends.tolist()
+        rendered = tokenizer.apply_chat_template(messages_of([trimmed(turn) for turn in turns]), tokenize=False)
+        assert together.input_ids.tolist() == tokenizer(rendered, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(before=st.lists(pieces_of_text | texts, max_size=6), after=st.lists(pieces_of_text | texts, max_size=6))
+def test_a_text_may_be_cut_before_a_control_token(kind: Kind, before: list[str], after: list[str]) -> None:
+    tokenizer = small_tokenizer(kind=kind)
+    assert {"<|im_start|>", "<|im_end|>", "<s>", "</s>"} <= set(cut_before(tokenizer))
+    for token in cut_before(tokenizer):
+        halves = ("".join(before), token + "".join(after))
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("".join(halves), *halves)]
+        assert ids[0] == ids[1] + ids[2]
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        AddedToken("<|at|>", normalized=True),
+        AddedToken("<|at|>", normalized=False, lstrip=True),
+        AddedToken("<|at|>", normalized=False, single_word=True),
+        AddedToken("word|at|", normalized=False),
+    ],
+)
+def test_no_text_is_cut_before_a_token_that_looks_round(token: AddedToken) -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.backend_tokenizer.add_tokens([token])
+    assert token.content not in cut_before(tokenizer)
+    assert "<|im_start|>" in cut_before(tokenizer)
+
+
+def test_no_text_is_cut_where_another_token_may_reach_over() -> None:
+    tokenizer = small_tokenizer()
+    tokenizer.backend_tokenizer.add_tokens([AddedToken("x<|im_start|>y", normalized=False)])
+    assert cut_before(tokenizer) == ()
+
+
+def test_an_encoder_forgets_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = [Turn("user", (Part("Hi"),)), Turn("assistant", (Part("Hello", "general"),))]
+    encode = Encoder(small_tokenizer())
+    first = encode(turns)
+    monkeypatch.setattr("agentflan_ray.tokens.encode.REMEMBERED_CHARACTERS", 0)
+    assert encode(list(turns)).input_ids.tolist() == first.input_ids.tolist()
+    assert encode([turns[0], Turn("assistant", (Part("Bye", "general"),))]).tags.tolist() != []
 
 
 @pytest.mark.parametrize("template", ["chatml", "llama2", "system_last"])
@@ -169,18 +219,24 @@ def test_windows_fit_and_teach_each_turn_once(template, trajectory: Trajectory, 
     tokenizer = small_tokenizer(template)
     turns = chat_form(trajectory, 0).turns
     encode = Encoder(tokenizer)
-    num_encoded = 0
+    tried: list[Encoded] = []
+    done: list[Encoded] = []
 
     def counted(some: Sequence[Turn]) -> Encoded:
-        nonlocal num_encoded
-        num_encoded += 1
-        return encode(some)
+        tried.append(encode(some))
+        if len(tried[-1]) <= max_tokens or [turn.role for turn in some].count("assistant") == 1:
+            done.append(tried[-1])
+        return tried[-1]
 
     cut, num_lost = windows(turns, counted, max_tokens)
     assert all(len(window) <= max_tokens for window in cut)
-    # Linear: the whole once, and each window once or, where a joint was longer than reckoned, a few times.
-    assert num_encoded <= 1 + 4 * (len(cut) + num_lost + len(turns) // 6)
     whole = encode(turns)
+    # Linear: the whole once, and each window once or, where a joint was longer than reckoned, a few times. Windows in
+    # which nothing is learnt are made too.
+    assert len(tried) <= 1 + 4 * len(done)
+    if len(whole) > max_tokens:
+        teaching = [window for window in done if window is not tried[0] and (window.tags >= 0).any()]
+        assert len(teaching) == len(cut) + num_lost
     learnt = [turn for turn in turns if any(part.capability for part in turn.parts)]
     kept = sum(spelt_end(tokenizer, window, END[template]) for window in cut)
     assert kept + num_lost == len(learnt)

@@ -10,6 +10,7 @@ import pytest
 
 from agentflan_ray.sample import Part, Turn
 from agentflan_ray.tokens.encode import Encoder, messages_of
+from agentflan_ray.tokens.printing import only_prints_texts
 from agentflan_ray.tokens.templates import TEMPLATES, Marks, marks_of
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 from agentflan_ray.train import models
@@ -171,3 +172,53 @@ def test_blanks_that_the_prompt_lacks_are_for_the_model_to_say() -> None:
 def test_a_template_that_teaches_no_stop_is_refused(template: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         marks_of(with_template(template), "x")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_named_templates_only_print(name: str) -> None:
+    assert only_prints_texts(TEMPLATES[name].text)
+
+
+IN_A_LOOP = "{% for m in messages %}BODY{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ m.role ~ m['content'] | trim }}</s>",
+        "{% set text = m.content.strip() %}{% if m.role == 'user' and not loop.last %}{{ 'U: ' + text }}{% endif %}",
+        "{{ m.content if m.content is string else '' }}{{ messages | length }}",
+        "{% set kept = namespace(a='') %}{% set kept.a = m.content ~ '!' %}{{ kept.a }}",
+        "{% generation %}{{ m.content }}{% endgeneration %}",
+        "{{ messages[0]['content'] }}{% for other in messages[1:] %}{{ other.content }}{% endfor %}",
+    ],
+)
+def test_a_template_that_only_prints(body: str) -> None:
+    assert only_prints_texts(IN_A_LOOP.replace("BODY", body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{{ m['content'].split('</think>')[-1] }}",
+        "{{ (' ' ~ m['content']) | trim }}",
+        "{{ m | tojson }}",
+        "{{ m.content | upper }}",
+        "{{ m.content[:9] }}",
+        "{{ m[m.role] }}",
+        "{{ m.get('content') }}",
+        "{% for key, value in m.items() %}{{ value }}{% endfor %}",
+        "{% if 'x' in m.content %}{{ m.content }}{% endif %}",
+        "{% if m.content %}x{% endif %}",
+        "{% if loop.previtem.content == 'x' %}{{ m.content }}{% endif %}",
+        "{% set text = m.content %}{% if text == 'x' %}y{% endif %}",
+        "{% set kept = namespace(a='') %}{% set kept.a = m.content %}{% if kept.a == 'x' %}y{% endif %}",
+        "{% set a = namespace(t='') %}{% set b = a %}{% set b.t = m.content %}{{ a.t | upper }}",
+        "{% set text %}{{ m.content }}{% endset %}{{ text | upper }}",
+        "{% macro say(text) %}{{ text | upper }}{% endmacro %}{{ say(m.content) }}",
+        "{{ raise_exception('No ' ~ m.content) }}",
+        "{% if loop.changed(m.content) %}x{% endif %}",
+    ],
+)
+def test_a_template_that_does_more_with_texts_is_run_for_each_conversation(body: str) -> None:
+    assert not only_prints_texts(IN_A_LOOP.replace("BODY", body))

@@ -19,6 +19,10 @@ MAX_CHARACTERS = 600
 """An example's turn is cut here: a card is read on one screen."""
 
 
+_FOLDERS = re.compile(r"(?:\b[a-z0-9+.-]+://|(?<![\w.]))/?(?:[^\s/:'\"]+/)+(?=[^\s/:'\"]+:\d)")
+"""Folders before a position ``file:row``: a card travels, and the builder's disk is nobody's business."""
+
+
 def card(manifest: Mapping[str, Any], examples: Sequence[Sample] = (), tokens: Sequence[Mapping[str, Any]] = ()) -> str:
     """The card of the corpus with this manifest.
 
@@ -109,7 +113,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
 
 def _reasons(records: Mapping[str, Any]) -> str:
     lines = [
-        f"- {reason}: {_cell(_clipped(sentence, 200))}"
+        f"- {reason}: {_cell(_clipped(_FOLDERS.sub('', sentence), 200))}"
         for reason, sentences in records["examples"].items()
         for sentence in sentences[:1]
     ]

@@ -1,6 +1,6 @@
 """How quickly corpora are built and tokenised, in what memory, and how full the blocks get: ratios within one run.
 
-    python benchmarks/corpus.py                     # under ten minutes on two cores
+    python benchmarks/corpus.py                     # about ten minutes on two cores; --records 14000 --pairs 1: five
     python benchmarks/corpus.py --million           # more than a million trajectories, once: an hour on two cores
 
 Data: everything below AGENTFLAN_DATA (train/ and chat/) where it is set, with draws from the embedded world; else draws

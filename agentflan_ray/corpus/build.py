@@ -95,7 +95,9 @@ class Build:
         self.order = order
         self.teacher = teacher
         self.store = storage.absolute(out)
-        self.records = [self._place("records", _identity(source)) for source in order.sources]
+        # Every file of a source is read for its digest, so once.
+        sources = [_identity(source) for source in order.sources]
+        self.records = [self._place("records", source) for source in sources]
         self.cleaning = {
             "recipe": asdict(order.cleaning),
             "against": [_evaluation_identity(each) for each in order.against],
@@ -107,7 +109,7 @@ class Build:
             "code": _code("corpus/derive.py", "corpus/split.py"),
         }
         self.identity: dict[str, Any] = {
-            "sources": [_identity(source) for source in order.sources],
+            "sources": sources,
             "cleaning": self.cleaning,
             "deriving": self.deriving,
             "code": storage.code_fingerprint("corpus/build.py"),
@@ -136,9 +138,9 @@ class Build:
         read = self._read(console)
         counts = _count(read)
         self._stop_if_too_many_are_bad(counts)
-        kept = [
-            f"{folder}/kept/{file}.parquet" for folder, reports in read for each in reports for file in each["kept"]
-        ]
+        kept = _files_of(read, "kept")
+        if not kept:
+            raise ValueError(f"No record is left to build from: {_listed(_all_reasons(counts))}.")
         self._clean(kept, console)
         removed = self._removed(kept)
         counts = _without(counts, removed)
@@ -192,8 +194,7 @@ class Build:
     def _clean(self, kept: Sequence[str], console: Console) -> None:
         grams = None if self.grams is None else ray.put(self.grams)
         jobs = []
-        for part in kept:
-            uri, name = self._beside(part, "clean", self.cleaning)
+        for part, (uri, name) in self._cleaned(kept).items():
             task = {
                 "part": part,
                 "part_uri": storage.join(self.store, part),
@@ -206,7 +207,7 @@ class Build:
         """What cleaning removes, sorted by part and position; made once and then read."""
         uri = storage.join(self.uri, "removed.parquet")
         if not storage.exists(uri):
-            places = [storage.join(*self._beside(part, "clean", self.cleaning)) for part in kept]
+            places = [storage.join(uri, name) for uri, name in self._cleaned(kept).values()]
             by_rule = read_table([f"{place}.removed.parquet" for place in places])
             repeats = find_duplicates(
                 [f"{place}.signatures.parquet" for place in places], self.order.cleaning.near_duplicates
@@ -228,18 +229,17 @@ class Build:
         for part in kept:
             by_folder.setdefault(part.split("/")[0], {})[part] = self._rows_at(part, frozenset(wheres[part]))
         jobs = []
-        for rows in by_folder.values():
+        for folder, rows in by_folder.items():
             # Rows by their numbers: where the raw files lie is no part of what is made of them.
-            identity = {**deriving, "removed": list(rows.values())}
+            uri = self._beside(folder, "samples", {**deriving, "removed": list(rows.values())})
             for part, removed_rows in rows.items():
-                uri, name = self._beside(part, "samples", identity)
                 task = {
                     "part_uri": storage.join(self.store, part),
                     "recipe": self.deriving["recipe"],
                     "catalogue": catalogue,
                     "removed": removed_rows,
                 }
-                jobs.append(Job(uri, name, task))
+                jobs.append(Job(uri, _name_of(part), task))
         reports = run_jobs("Deriving samples", jobs, steps.make_samples, console)
         return [f"{job.folder.rpartition('/')[2]}/{job.name}.parquet" for job in jobs], reports
 
@@ -296,11 +296,16 @@ class Build:
             for report in self.grams.reports
         ]
 
-    def _beside(self, part: str, kind: str, identity: Any) -> tuple[str, str]:
-        """Folder and name of what is made of a kept file."""
-        folder, _, file = part.split("/")
-        place = self._place(kind, {"records": folder, **identity})
-        return storage.join(self.store, place), file.removesuffix(".parquet")
+    def _cleaned(self, kept: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Folder and name of what cleaning makes of each kept file."""
+        uris = {
+            folder: self._beside(folder, "clean", self.cleaning) for folder in {each.split("/")[0] for each in kept}
+        }
+        return {part: (uris[part.split("/")[0]], _name_of(part)) for part in kept}
+
+    def _beside(self, folder: str, kind: str, identity: Any) -> str:
+        """The folder of what is made of the kept files of a folder of records."""
+        return storage.join(self.store, self._place(kind, {"records": folder, **identity}))
 
     def _stop_if_too_many_are_bad(self, counts: dict[str, Any]) -> None:
         total = counts["kept"] + counts["dropped"] + counts["quarantined"]
@@ -321,6 +326,10 @@ class Build:
 def build(order: Order, out: str, console: Console | None = None) -> Corpus:
     """Build a corpus in the store ``out`` and return it; one that is complete there is returned as it is."""
     return Build(order, out).run(console or Console(quiet=True))
+
+
+def _name_of(part: str) -> str:
+    return part.rpartition("/")[2].removesuffix(".parquet")
 
 
 def _files_of(read: Sequence[tuple[str, Sequence[Report]]], kind: str) -> list[str]:

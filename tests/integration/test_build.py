@@ -212,6 +212,12 @@ def test_validation_text_is_in_no_plan(corpus: Corpus, tokenizer_path: str) -> N
     assert not parents[0] & parents[1]
 
 
+def test_a_build_that_no_record_is_left_for_says_why(local_ray: None, tmp_path: Path) -> None:
+    source = log(tmp_path, ["{", good("r1")[:-5]])
+    with pytest.raises(ValueError, match="No record is left to build from: not_json 1, truncated_json 1"):
+        build(Order((source,), CorpusRecipe(max_quarantined=1.0)), str(tmp_path / "store"))
+
+
 def test_removed_rows_are_told_apart_in_files_of_one_name(local_ray: None, tmp_path: Path) -> None:
     """Two folders with files of one name in one part: removing a row of the one is not removing that of the other."""
     made = []

@@ -21,7 +21,7 @@ import yaml
 from agentflan_ray import storage
 from agentflan_ray.corpus.export.files import whole_file
 from agentflan_ray.corpus.split import is_validation, unit_of
-from agentflan_ray.sample import Sample, Turn
+from agentflan_ray.sample import SAMPLE_SCHEMA, Sample, Turn
 
 SHARD_ROWS = 50_000
 """Samples in a file: at 1 to 4 kB of text each it stays below the 500 MB that the hub advises."""
@@ -31,12 +31,7 @@ BATCH_ROWS = 1_000
 
 HUB_SCHEMA = pa.schema(
     [
-        ("id", pa.string()),
-        ("parent", pa.string()),
-        ("source", pa.string()),
-        ("form", pa.string()),
-        ("case", pa.string()),
-        ("group", pa.string()),
+        *(field for field in SAMPLE_SCHEMA if field.name != "turns"),
         (
             "messages",
             pa.list_(

@@ -154,12 +154,11 @@ def _trajectories() -> Iterator[Any]:
 
 def _real(name: str, place: Path) -> Iterator[Any]:
     from agentflan_ray.sources.files import SourceSpec, plan_slices
-    from agentflan_ray.sources.ingest import rows_of
-    from agentflan_ray.trajectory import Trajectory
+    from agentflan_ray.sources.ingest import read_slices
 
-    for row in rows_of(plan_slices([SourceSpec(name, str(place))])):
-        if row["status"] == "kept":
-            yield Trajectory.from_row(row)
+    for _, trajectory in read_slices(plan_slices([SourceSpec(name, str(place))])):
+        if trajectory is not None:
+            yield trajectory
 
 
 def build_on_ray(raw: Path, store: Path) -> None:

@@ -46,6 +46,10 @@ READ_CODE = ("sources/ingest.py", "sources/files.py", "sources/base.py", "trajec
 """The code that all sources share; each one's own module and what it imports come to it."""
 
 
+DRAW_BYTES = 14_000
+"""Drawing a conversation takes as long (2 ms) as reading and cleaning this much JSON."""
+
+
 @dataclass(frozen=True)
 class ToolboxDraw:
     """How many training conversations to draw from the embedded world, by case."""
@@ -173,26 +177,25 @@ class Build:
 
     def _read(self, console: Console) -> list[tuple[str, list[Report]]]:
         """Folder by folder the reports of its parts."""
-        read_jobs: list[Job] = []
-        draw_jobs: list[Job] = []
+        jobs: list[Job] = []
         # The same source named twice is read once.
         for folder, source in dict(zip(self.records, self.order.sources, strict=True)).items():
-            uri = storage.join(self.store, folder)
-            if isinstance(source, ToolboxDraw):
-                draw_jobs += _draw_jobs(uri, source)
-            else:
-                for number, group in enumerate(plan_groups([source])):
-                    size = sum(piece.num_bytes for piece in group)
-                    read_jobs.append(Job(uri, f"part-{number:05}", [asdict(piece) for piece in group], size))
-        reports = run_jobs("Reading", read_jobs, steps.read, console) if read_jobs else []
-        reports += run_jobs("Drawing", draw_jobs, steps.draw, console) if draw_jobs else []
+            cleaned = self._beside(folder, "clean", self.cleaning)
+            clean = {"records": folder, "folder": cleaned, "recipe": self.cleaning["recipe"]}
+            for number, (task, weight) in enumerate(_tasks(source)):
+                name = f"part-{number:05}"
+                jobs.append(Job(storage.join(self.store, folder), name, {**task, "clean": clean}, weight))
+        reports = run_jobs("Reading and cleaning", jobs, partial(steps.read, evaluation=self._grams_ref()), console)
         by_folder: dict[str, list[Report]] = {folder: [] for folder in self.records}
-        for job, report in zip([*read_jobs, *draw_jobs], reports, strict=True):
+        for job, report in zip(jobs, reports, strict=True):
             by_folder[job.folder.rpartition("/")[2]].append(report)
         return list(by_folder.items())
 
+    def _grams_ref(self) -> ray.ObjectRef | None:
+        return None if self.grams is None else ray.put(self.grams)
+
     def _clean(self, kept: Sequence[str], console: Console) -> None:
-        grams = None if self.grams is None else ray.put(self.grams)
+        """Clean what an earlier build read, which cleaned it by other rules."""
         jobs = []
         for part, (uri, name) in self._cleaned(kept).items():
             task = {
@@ -201,7 +204,7 @@ class Build:
                 "recipe": self.cleaning["recipe"],
             }
             jobs.append(Job(uri, name, task))
-        run_jobs("Cleaning", jobs, partial(steps.clean, evaluation=grams), console)
+        run_jobs("Cleaning", jobs, partial(steps.clean, evaluation=self._grams_ref()), console)
 
     def _removed(self, kept: Sequence[str]) -> pa.Table:
         """What cleaning removes, sorted by part and position; made once and then read."""
@@ -338,14 +341,17 @@ def _files_of(read: Sequence[tuple[str, Sequence[Report]]], kind: str) -> list[s
     ]
 
 
-def _draw_jobs(uri: str, draw: ToolboxDraw) -> Iterator[Job]:
-    number = 0
+def _tasks(source: SourceSpec | ToolboxDraw) -> Iterator[tuple[dict[str, Any], int]]:
+    """What :func:`steps.read` has to do for each part of a source, and the bytes that it has to read for it."""
+    if isinstance(source, SourceSpec):
+        for group in plan_groups([source]):
+            yield {"slices": [asdict(piece) for piece in group]}, sum(piece.num_bytes for piece in group)
+        return
     for case in steps.DRAWS:
-        total = getattr(draw, case)
+        total = getattr(source, case)
         for start in range(0, total, steps.DRAWS_PER_PART):
             stop = min(start + steps.DRAWS_PER_PART, total)
-            yield Job(uri, f"part-{number:05}", {"case": case, "start": start, "stop": stop, "seed": draw.seed})
-            number += 1
+            yield {"case": case, "start": start, "stop": stop, "seed": source.seed}, (stop - start) * DRAW_BYTES
 
 
 def _count(read: Sequence[tuple[str, Sequence[Report]]]) -> dict[str, Any]:

@@ -7,17 +7,21 @@ job that was cut off is done again and writes the same bytes; one whose report i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import ray
 import ray.data
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.data_context import quiet_data
+
+TASK_JOBS = 8
+"""More jobs in a task save nothing to speak of, and are more to do again where a node is lost."""
 
 Report = dict[str, Any]
 Work = Callable[[str, str, Any], Report]
@@ -36,7 +40,16 @@ class Job:
     @property
     def report_uri(self) -> str:
         """The file that says that the part is whole."""
-        return storage.join(self.folder, f"{self.name}.json")
+        return _report_uri(self.folder, self.name)
+
+
+def finish(folder: str, name: str, report: Report) -> None:
+    """Say that a part is whole: the last thing that is written of it."""
+    storage.write_json(_report_uri(folder, name), report)
+
+
+def _report_uri(folder: str, name: str) -> str:
+    return storage.join(folder, f"{name}.json")
 
 
 def run_jobs(what: str, jobs: Sequence[Job], work: Work, console: Console) -> list[Report]:
@@ -51,28 +64,54 @@ def run_jobs(what: str, jobs: Sequence[Job], work: Work, console: Console) -> li
 
 
 def _run(what: str, jobs: Sequence[Job], work: Work, console: Console) -> dict[tuple[str, str], Report]:
-    # The largest first, so that none of them is left running alone at the end.
-    ordered = sorted(jobs, key=lambda job: -job.weight)
-    rows = [pa.table({"folder": [job.folder], "name": [job.name], "task": [json.dumps(job.task)]}) for job in ordered]
-
-    def work_on(batch: pa.Table) -> pa.Table:
-        reports = []
+    def work_on(batch: pa.Table) -> Iterator[pa.Table]:
         for row in batch.to_pylist():
-            report = work(row["folder"], row["name"], json.loads(row["task"]))
-            storage.write_json(storage.join(row["folder"], f"{row['name']}.json"), report)
-            reports.append(json.dumps(report))
-        return batch.drop_columns(["task"]).append_column("report", pa.array(reports, pa.string()))
+            folder, name = row["folder"], row["name"]
+            # Ray runs a task again whose node was lost: what it had finished is read.
+            if storage.exists(_report_uri(folder, name)):
+                report = storage.read_json(_report_uri(folder, name))
+            else:
+                report = work(folder, name, json.loads(row["task"]))
+                finish(folder, name, report)
+            yield pa.table({"folder": [folder], "name": [name], "report": [json.dumps(report)]})
 
     made: dict[tuple[str, str], Report] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     if not console.is_terminal:
         console.print(f"{what}: {len(jobs)} parts")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with quiet_data(), shown as progress:
         bar = progress.add_task(what, total=len(jobs))
-        dataset = ray.data.from_arrow(rows).map_batches(work_on, batch_format="pyarrow", batch_size=None)
+        blocks = [
+            pa.table({name: [getattr(job, name) for job in several] for name in ("folder", "name")}).append_column(
+                "task", pa.array([json.dumps(job.task) for job in several])
+            )
+            for several in _dealt(jobs, int(ray.cluster_resources().get("CPU", 1)))
+        ]
+        dataset = ray.data.from_arrow(blocks).map_batches(work_on, batch_format="pyarrow", batch_size=None)
         for batch in dataset.iter_batches(batch_format="pyarrow", batch_size=None, prefetch_batches=0):
             for row in batch.to_pylist():
                 made[row["folder"], row["name"]] = json.loads(row["report"])
                 progress.advance(bar)
     return made
+
+
+def _dealt(jobs: Sequence[Job], num_cpus: int) -> Iterator[list[Job]]:
+    """The jobs as tasks of Ray Data, which starts the next one about 0.1 s after one has ended (Ray 2.60).
+
+    So a task has several jobs, the largest first, but never more than half of a fair share of what is left: no worker
+    is left alone at the end.
+    """
+    ordered = sorted(jobs, key=lambda job: -job.weight)
+    left = sum(job.weight for job in ordered)
+    several: list[Job] = []
+    weight = 0
+    for job in ordered:
+        if several and (weight + job.weight > left / (2 * num_cpus) or len(several) == TASK_JOBS):
+            yield several
+            left -= weight
+            several, weight = [], 0
+        several.append(job)
+        weight += job.weight
+    if several:
+        yield several

@@ -1,4 +1,4 @@
-"""What the passes of a build do for one part each: read, draw, clean, derive. They run inside Ray tasks.
+"""What the passes of a build do for one part each: read (or draw), clean, derive. They run inside Ray tasks.
 
 Every function has the shape of :data:`~agentflan_ray.corpus.parts.Work`: it writes the files of one part and returns
 a report of counts. Its task holds only JSON, so that a part is a function of its folder's fingerprint.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -23,14 +23,14 @@ from agentflan_ray.corpus.clean.duplicates import SIGNATURE_SCHEMA, signature_co
 from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.derive import Omission, derive
 from agentflan_ray.corpus.negatives import catalogue_of
-from agentflan_ray.corpus.parts import Report
+from agentflan_ray.corpus.parts import Report, finish
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.similarity import Catalogue
 from agentflan_ray.corpus.split import group_of
 from agentflan_ray.corpus.store import DERIVED_SCHEMA, KEPT_SCHEMA, REMOVED_SCHEMA, read_table, write_table
 from agentflan_ray.sample import Sample
 from agentflan_ray.sources.files import Slice
-from agentflan_ray.sources.ingest import INGEST_SCHEMA, rows_of
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, Outcome, read_slices
 from agentflan_ray.toolbox import draw_chat, draw_missing_argument, draw_trajectory
 from agentflan_ray.trajectory import Tool, Trajectory, validate
 
@@ -51,15 +51,17 @@ EXAMPLES = 3
 """How many records of each reason a report names."""
 
 
-def read(folder: str, name: str, task: list[dict[str, Any]]) -> Report:
-    """Read slices of raw files: kept rows to ``kept/``, the others to ``set_aside/``."""
-    return _write_records(folder, name, rows_of(Slice(**piece) for piece in task))
+def read(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None) -> Report:
+    """Read ``slices`` of raw files, or draw conversations ``start`` to ``stop`` of a ``case`` from the embedded world:
+    kept rows to ``kept/``, the others to ``set_aside/``.
 
-
-def draw(folder: str, name: str, task: dict[str, Any]) -> Report:
-    """Draw conversations ``start`` to ``stop`` of one case from the embedded world."""
-    rows = (_drawn_row(task["case"], index, task["seed"]) for index in range(task["start"], task["stop"]))
-    return _write_records(folder, name, rows)
+    What is kept is cleaned at once, from memory, as :func:`clean` does it for a corpus with other rules later.
+    """
+    if "slices" in task:
+        outcomes = read_slices(Slice(**piece) for piece in task["slices"])
+    else:
+        outcomes = (_drawn(task["case"], index, task["seed"]) for index in range(task["start"], task["stop"]))
+    return _write_records(folder, name, outcomes, task["clean"], evaluation)
 
 
 def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None) -> Report:
@@ -67,19 +69,26 @@ def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRe
 
     ``evaluation`` refers to the :class:`EvaluationGrams` that no record may share words with.
     """
+    rows = read_table([task["part_uri"]]).to_pylist()
+    records = [Outcome(row, Trajectory.from_row(row)) for row in rows]
+    return _write_cleaned(folder, name, task, evaluation, records)
+
+
+def _write_cleaned(
+    folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None, records: Sequence[Outcome]
+) -> Report:
     recipe = _literals(CleanRecipe, task["recipe"])
     grams: EvaluationGrams | None = ray.get(evaluation) if evaluation is not None else None
-    rows = read_table([task["part_uri"]]).to_pylist()
-    removed: list[dict[str, str]] = []
+    removed: list[dict[str, Any]] = []
     tool_lists: set[str] = set()
-    passed: list[tuple[dict[str, str], Trajectory]] = []
-    for row in rows:
-        trajectory = Trajectory.from_row(row)
+    passed: list[tuple[dict[str, Any], Trajectory]] = []
+    for row, trajectory in records:
+        assert trajectory is not None, f"The row of {row['where']} is not kept."
         verdict = examine(trajectory, recipe, grams)
         place = {"part": task["part"], "where": row["where"], "id": row["id"], "origin": row["origin"]}
         if verdict is None:
             passed.append((place, trajectory))
-            tool_lists.add(row["tools"])
+            tool_lists.add(str(row["tools"]))
         else:
             removed.append({**place, "reason": verdict.reason, "sentence": verdict.sentence})
     write_table(storage.join(folder, f"{name}.removed.parquet"), pa.Table.from_pylist(removed, REMOVED_SCHEMA))
@@ -89,7 +98,7 @@ def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRe
     write_table(storage.join(folder, f"{name}.signatures.parquet"), signatures.select(SIGNATURE_SCHEMA.names))
     tools = merge_tools(sorted(tool_lists))
     storage.write_json(storage.join(folder, f"{name}.tools.json"), [asdict(tool) for tool in tools])
-    return {"examined": len(rows), "removed": len(removed)}
+    return {"examined": len(records), "removed": len(removed)}
 
 
 def make_samples(folder: str, name: str, task: dict[str, Any]) -> Report:
@@ -117,11 +126,13 @@ def _literals(kind: type[Recipe], values: dict[str, Any]) -> Recipe:
     return made
 
 
-def _write_records(folder: str, name: str, rows: Iterable[dict[str, str | None]]) -> Report:
+def _write_records(
+    folder: str, name: str, outcomes: Iterable[Outcome], clean: dict[str, Any], evaluation: ray.ObjectRef | None
+) -> Report:
     counts: Counter[tuple[str, str, str]] = Counter()
     last = None
     examples: dict[str, list[str]] = {}
-    kept: list[dict[str, str | None]] = []
+    kept: list[Outcome] = []
     aside: list[dict[str, str | None]] = []
     files: list[str] = []
     size = num_records = 0
@@ -129,18 +140,21 @@ def _write_records(folder: str, name: str, rows: Iterable[dict[str, str | None]]
     def write_kept() -> None:
         if kept:
             files.append(f"{name}-{len(files):04}")
-            table = pa.Table.from_pylist(kept, KEPT_SCHEMA)
+            table = pa.Table.from_pylist([row for row, _ in kept], KEPT_SCHEMA)
             write_table(storage.join(folder, "kept", f"{files[-1]}.parquet"), table)
+            part = f"{clean['records']}/kept/{files[-1]}.parquet"
+            report = _write_cleaned(clean["folder"], files[-1], {**clean, "part": part}, evaluation, kept)
+            finish(clean["folder"], files[-1], report)
             kept.clear()
 
-    for row in rows:
+    for row, trajectory in outcomes:
         status, reason = str(row["status"]), row["reason"] or ""
         counts[status, reason, str(row["origin"])] += 1
         # Rows of one record follow each other.
         num_records += row["record"] != last
         last = row["record"]
         if status == "kept":
-            kept.append(row)
+            kept.append(Outcome(row, trajectory))
             size += sum(len(value) for value in row.values() if value is not None)
         else:
             aside.append(row)
@@ -162,13 +176,14 @@ def _write_records(folder: str, name: str, rows: Iterable[dict[str, str | None]]
     }
 
 
-def _drawn_row(case: str, index: int, seed: int) -> dict[str, str | None]:
+def _drawn(case: str, index: int, seed: int) -> Outcome:
     trajectory = DRAWS[case](index, seed, "train")
     faults = validate(trajectory)
     assert not faults, f"The toolbox drew a record that breaks a rule: {faults[0].sentence}"
     where = f"toolbox/{case}:{index + 1}"
     row: dict[str, str | None] = dict.fromkeys(INGEST_SCHEMA.names)
-    return {**row, "status": "kept", "where": where, "record": where, "origin": "toolbox", **trajectory.to_row()}
+    row |= {"status": "kept", "where": where, "record": where, "origin": "toolbox", **trajectory.to_row()}
+    return Outcome(row, trajectory)
 
 
 def _derived_rows(t: Trajectory, recipe: CorpusRecipe, catalogue: Catalogue) -> Iterator[dict[str, str | None]]:

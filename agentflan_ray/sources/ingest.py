@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -47,6 +47,14 @@ INGEST_SCHEMA = pa.schema(
 columns are null where there is none; ``raw`` is the beginning of a record that is not kept.
 """
 
+
+class Outcome(NamedTuple):
+    """One row of :data:`INGEST_SCHEMA`, and the trajectory that it holds where it is kept."""
+
+    row: dict[str, str | None]
+    trajectory: Trajectory | None = None
+
+
 _COMPRESSED = 5
 """Compressed text is about this many times larger when it is read; it only weighs the blocks."""
 
@@ -60,58 +68,59 @@ def plan_groups(specs: Sequence[SourceSpec], slice_bytes: int = SLICE_BYTES) -> 
     return list(_grouped(_numbered(plan_slices(specs, slice_bytes)), slice_bytes))
 
 
-def rows_of(slices: Iterable[Slice]) -> Iterator[dict[str, str | None]]:
-    """The rows (of :data:`INGEST_SCHEMA`) of all records of the slices, in order."""
+def read_slices(slices: Iterable[Slice]) -> Iterator[Outcome]:
+    """What comes of all records of the slices, in order."""
     for piece in slices:
         source = SOURCES[piece.source]
         for where, record in read_slice(piece):
-            yield from record_rows(source, where, record)
+            yield from read_record(source, where, record)
 
 
-def record_rows(source: Source, where: Where, record: dict[str, Any] | BadRow) -> list[dict[str, str | None]]:
-    """All rows of one record, at least one."""
+def read_record(source: Source, where: Where, record: dict[str, Any] | BadRow) -> list[Outcome]:
+    """What comes of one record, at least one row."""
     if isinstance(record, BadRow):
-        return [_row("quarantined", record.reason, record.sentence, str(where), where, source, raw=record.raw)]
+        row = _row("quarantined", record.reason, record.sentence, str(where), where, source, raw=record.raw)
+        return [Outcome(row)]
     try:
-        rows = _parsed_rows(source, where, record)
+        rows = _parsed(source, where, record)
     except RecursionError:
         # JSON that was just shallow enough to be read may be too deep to be written or looked at.
         sentence = "The record holds lists or objects within each other to a depth that Python cannot follow."
-        return [_row("quarantined", "nested_too_deeply", sentence, str(where), where, source, raw="")]
+        return [Outcome(_row("quarantined", "nested_too_deeply", sentence, str(where), where, source, raw=""))]
     assert rows, f"The parser of {source.name} says nothing about {where}."
     return rows
 
 
-def _parsed_rows(source: Source, where: Where, record: dict[str, Any]) -> list[dict[str, str | None]]:
-    rows: list[dict[str, str | None]] = []
+def _parsed(source: Source, where: Where, record: dict[str, Any]) -> list[Outcome]:
+    rows: list[Outcome] = []
     try:
-        for number, outcome in enumerate(source.parse(record, where), start=1):
+        for number, parsed in enumerate(source.parse(record, where), start=1):
             place = str(where) if number == 1 else f"{where}#{number}"
-            rows.append(_outcome_row(outcome, place, where, source, record))
+            rows.append(_outcome(parsed, place, where, source, record))
     except MalformedRecord as error:
         place = f"{where}#{len(rows) + 1}" if rows else str(where)
-        rows.append(_outcome_row(error, place, where, source, record))
+        rows.append(_outcome(error, place, where, source, record))
     return rows
 
 
-def _outcome_row(
-    outcome: Trajectory | Dropped | MalformedRecord, place: str, where: Where, source: Source, record: dict[str, Any]
-) -> dict[str, str | None]:
-    if not isinstance(outcome, Trajectory):
-        status = "dropped" if isinstance(outcome, Dropped) else "quarantined"
-        return _row(status, outcome.reason, outcome.sentence, place, where, source, raw=_raw(record))
-    if faults := validate(outcome):
+def _outcome(
+    parsed: Trajectory | Dropped | MalformedRecord, place: str, where: Where, source: Source, record: dict[str, Any]
+) -> Outcome:
+    if not isinstance(parsed, Trajectory):
+        status = "dropped" if isinstance(parsed, Dropped) else "quarantined"
+        return Outcome(_row(status, parsed.reason, parsed.sentence, place, where, source, raw=_raw(record)))
+    if faults := validate(parsed):
         sentence = " ".join(fault.sentence for fault in faults)
         row = _row("quarantined", faults[0].reason, sentence, place, where, source, raw=_raw(record))
-        return {**row, "id": _clean(outcome.id), "source": _clean(outcome.source)}
-    columns = outcome.to_row()
+        return Outcome({**row, "id": _clean(parsed.id), "source": _clean(parsed.source)})
+    columns = parsed.to_row()
     try:
         # The validator has looked at the messages already.
         "".join(columns[name] for name in ("id", "source", "tools", "meta")).encode()
     except UnicodeEncodeError:
-        sentence = f"The id, tools or meta of {outcome.id!r} hold half of a surrogate pair, which is no text."
-        return _row("quarantined", "not_unicode", sentence, place, where, source, raw=_raw(record))
-    return {**_row("kept", None, None, place, where, source), **columns}
+        sentence = f"The id, tools or meta of {parsed.id!r} hold half of a surrogate pair, which is no text."
+        return Outcome(_row("quarantined", "not_unicode", sentence, place, where, source, raw=_raw(record)))
+    return Outcome({**_row("kept", None, None, place, where, source), **columns}, parsed)
 
 
 def _row(

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from agentflan_ray.corpus.build import Order, ToolboxDraw, build
 from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
+from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.store import Corpus, open_corpus, read_table
 from agentflan_ray.mixture import Mixture, make_plan, proportional_weights
@@ -113,6 +115,19 @@ def test_a_new_source_leaves_the_records_of_the_others_alone(corpus: Corpus, tmp
     assert new >= {"records", "clean", "samples", "corpus"}
     assert len(list(store.glob("records@*"))) == 2
     assert len(list(store.glob("clean@*"))) == 2
+
+
+def test_cleaning_what_was_read_before_gives_what_cleaning_while_reading_gives(
+    corpus: Corpus, local_ray: None, tmp_path: Path
+) -> None:
+    source = log(tmp_path, [good(f"r{number}", f"{number:02}") for number in range(9)] + [good("r3", "03")])
+    order = Order((DRAW, source))
+    build(order, str(tmp_path / "once"))
+    build(replace(order, cleaning=CleanRecipe(max_turns=50)), str(tmp_path / "twice"))
+    build(order, str(tmp_path / "twice"))
+    once, twice = contents(tmp_path / "once"), contents(tmp_path / "twice")
+    assert {name: twice[name] for name in once} == once
+    assert len(twice) > len(once)
 
 
 def test_every_sample_comes_from_a_kept_trajectory(corpus: Corpus) -> None:

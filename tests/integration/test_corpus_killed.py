@@ -19,12 +19,11 @@ NUM_FILES, NUM_RECORDS = 9, 350
 """Files of some 300 kB are a part each, so that there is a middle in which to kill a pass."""
 
 MOMENTS = (
-    "records@*/part-*.json",
     "clean@*/part-*.json",
     "samples@*/part-*.json",
     "samples@*/tokens@*/part-*.json",
 )
-"""The first whole part of a pass: reading, cleaning, deriving, tokenising."""
+"""The first whole part of a pass: reading and cleaning, deriving, tokenising."""
 
 PATIENCE_SECONDS = 240
 

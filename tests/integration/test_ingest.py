@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from agentflan_ray.sources.files import SourceSpec
-from agentflan_ray.sources.ingest import INGEST_SCHEMA, plan_groups, rows_of
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, plan_groups, read_slices
 from agentflan_ray.trajectory import Trajectory, validate
 
 # Ray deprecates settings of its own and says so whenever it reads them.
@@ -25,7 +25,7 @@ DATA = Path(os.environ.get("AGENTFLAN_DATA", Path(__file__).parents[2] / "../sha
 
 def collect(*specs: tuple[str, Path], slice_bytes: int = 2**25) -> pa.Table:
     groups = plan_groups([SourceSpec(source, str(path)) for source, path in specs], slice_bytes)
-    return pa.Table.from_pylist([row for group in groups for row in rows_of(group)], INGEST_SCHEMA)
+    return pa.Table.from_pylist([row for group in groups for row, _ in read_slices(group)], INGEST_SCHEMA)
 
 
 def counts(table: pa.Table) -> dict[tuple[str, str], int]:

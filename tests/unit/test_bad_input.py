@@ -24,7 +24,7 @@ from agentflan_ray.sources.files import (
     plan_slices,
     read_slice,
 )
-from agentflan_ray.sources.ingest import record_rows
+from agentflan_ray.sources.ingest import read_record
 from agentflan_ray.trajectory import Trajectory
 
 
@@ -131,7 +131,7 @@ def test_a_message_of_ten_megabytes_is_quarantined_not_fatal(tmp_path: Path) -> 
     rows = []
     for piece in plan_slices([SourceSpec("openai_messages", str(path))]):
         for where, value in read_slice(piece):
-            rows += record_rows(SOURCES["openai_messages"], where, value)
+            rows += [row for row, _ in read_record(SOURCES["openai_messages"], where, value)]
     assert [(row["status"], row["reason"], row["id"]) for row in rows] == [
         ("quarantined", "message_too_long", "r0"),
         ("kept", None, "r1"),
@@ -235,7 +235,7 @@ def test_a_bug_in_a_parser_is_not_taken_for_bad_data() -> None:
         raise KeyError(row["id"], where)
 
     with pytest.raises(KeyError):
-        record_rows(Source("broken", broken, "a parser with a bug"), Where("a.json", 1), record(0))
+        read_record(Source("broken", broken, "a parser with a bug"), Where("a.json", 1), record(0))
 
 
 def test_each_trajectory_of_a_record_has_its_own_place() -> None:
@@ -244,8 +244,8 @@ def test_each_trajectory_of_a_record_has_its_own_place() -> None:
         yield Dropped("second", "The second one is dropped.")
         raise MalformedRecord("third", "The third one is broken.")
 
-    rows = record_rows(Source("twice", twice, "three outcomes"), Where("a.json", 1), record(0))
-    assert [(row["status"], row["where"], row["record"]) for row in rows] == [
+    rows = read_record(Source("twice", twice, "three outcomes"), Where("a.json", 1), record(0))
+    assert [(row["status"], row["where"], row["record"]) for row, _ in rows] == [
         ("kept", "a.json:1", "a.json:1"),
         ("dropped", "a.json:1#2", "a.json:1"),
         ("quarantined", "a.json:1#3", "a.json:1"),

@@ -20,7 +20,7 @@ from agentflan_ray.corpus.clean import CONTAMINATED, CleanRecipe, EvaluationGram
 from agentflan_ray.corpus.clean.contamination import COMMON_ITEMS, searched_texts
 from agentflan_ray.corpus.clean.evaluation_sets import evaluation_items, texts_of
 from agentflan_ray.sources.files import SourceSpec, plan_slices
-from agentflan_ray.sources.ingest import rows_of
+from agentflan_ray.sources.ingest import read_slices
 from agentflan_ray.trajectory import Message, Tool, ToolCall, Trajectory
 
 DATA = Path(os.environ.get("AGENTFLAN_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -244,11 +244,11 @@ def test_the_known_overlap_of_fireact_and_hotpotqa() -> None:
         pytest.skip("real data is not there; set AGENTFLAN_DATA to its folder")
     grams = EvaluationGrams.of([EvaluationSet("hotpotqa", str(hotpotqa))], 13)
     found = []
-    for row in rows_of(
+    for _, trajectory in read_slices(
         plan_slices([SourceSpec("fireact", str(DATA / "train/fireact/multitask_multimethod.jsonl.gz"))])
     ):
-        if row["status"] == "kept":
-            found += grams.overlaps(searched_texts(Trajectory.from_row(row)))
+        if trajectory is not None:
+            found += grams.overlaps(searched_texts(trajectory))
     files = [overlap.item.split(".")[0] for overlap in found]
     assert (files.count("easy"), files.count("medium"), files.count("hard")) == (16, 28, 0)
     assert len({overlap.item for overlap in found}) == 44

@@ -10,7 +10,7 @@ import pytest
 
 from agentflan_ray.sources import SOURCES, Dropped, MalformedRecord, Where
 from agentflan_ray.sources.base import arguments_text, parse_literal, record_id, schema_type
-from agentflan_ray.sources.ingest import record_rows
+from agentflan_ray.sources.ingest import read_record
 from agentflan_ray.sources.think_tags import read_reply
 from agentflan_ray.sources.toolbench import read_tool_list
 from agentflan_ray.trajectory import Trajectory, validate
@@ -709,8 +709,8 @@ def test_a_bad_instance_does_not_take_the_others_with_it() -> None:
         "step_not_readable",
         "kept",
     ]
-    rows = record_rows(SOURCES["toolalpaca"], HERE, {**record, "Instances": ["error", good]})
-    assert [(row["status"], row["where"]) for row in rows] == [("quarantined", str(HERE)), ("kept", f"{HERE}#2")]
+    rows = read_record(SOURCES["toolalpaca"], HERE, {**record, "Instances": ["error", good]})
+    assert [(row["status"], row["where"]) for row, _ in rows] == [("quarantined", str(HERE)), ("kept", f"{HERE}#2")]
 
 
 def test_a_tool_listed_twice_in_the_same_words_is_listed_once() -> None:
@@ -771,7 +771,7 @@ def test_a_record_nested_to_the_limit_is_quarantined() -> None:
     deep: Any = "x"
     for _ in range(100_000):
         deep = [deep]
-    (row,) = record_rows(SOURCES["alpaca"], HERE, {"instruction": "q", "output": "a", "extra": deep})
+    ((row, _),) = read_record(SOURCES["alpaca"], HERE, {"instruction": "q", "output": "a", "extra": deep})
     assert (row["status"], row["reason"]) == ("quarantined", "nested_too_deeply")
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from agentflan_ray.sources import SOURCES, Dropped, MalformedRecord, Where
 from agentflan_ray.sources.files import BadRow, Row, SourceSpec, count_lines, number_slices, plan_slices, read_slice
-from agentflan_ray.sources.ingest import INGEST_SCHEMA, record_rows
+from agentflan_ray.sources.ingest import INGEST_SCHEMA, read_record
 from agentflan_ray.trajectory import Trajectory, validate
 from tests.unit.sources_examples import RECORDS
 
@@ -115,19 +115,20 @@ def test_only_known_outcomes(source: str, data: st.DataObject) -> None:
         else:
             assert outcome.reason
             assert outcome.sentence
-    for table_row in record_rows(SOURCES[source], where, row):
+    for table_row, read in read_record(SOURCES[source], where, row):
         assert set(table_row) == set(INGEST_SCHEMA.names)
         assert (table_row["status"] == "kept") == (table_row["reason"] is None)
         for text in table_row.values():
             (text or "").encode()
         if table_row["status"] == "kept":
-            Trajectory.from_row(table_row)
+            # It is cleaned from memory when it is read, and from its row later.
+            assert Trajectory.from_row(table_row) == read
 
 
 @given(junk=JUNK)
 def test_bad_rows_are_quarantined_with_their_place(junk: Any) -> None:
     raw = json.dumps(junk)
-    (row,) = record_rows(SOURCES["sharegpt"], Where("a.json", 3), BadRow("not_json", "It is not JSON.", raw))
+    ((row, _),) = read_record(SOURCES["sharegpt"], Where("a.json", 3), BadRow("not_json", "It is not JSON.", raw))
     assert (row["status"], row["reason"], row["where"], row["raw"]) == ("quarantined", "not_json", "a.json:3", raw)
 
 
@@ -174,7 +175,7 @@ def outcomes(source: str, numbers: range) -> Counter[str]:
     counts: Counter[str] = Counter()
     for number in numbers:
         where = Where(STEMS[number % len(STEMS)], number + 1)
-        rows = record_rows(SOURCES[source], where, mutated(source, number))
+        rows = [row for row, _ in read_record(SOURCES[source], where, mutated(source, number))]
         assert {row["record"] for row in rows} == {str(where)}
         assert len({row["where"] for row in rows}) == len(rows)
         for row in rows:

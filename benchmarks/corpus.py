@@ -10,9 +10,8 @@ alone. All of it is written as JSON lines of OpenAI messages first, so that ever
 Contestants of the build: our build on Ray; the same parsing, cleaning and deriving in one plain Python process, which
 keeps everything in memory and compares no signatures; the same functions in ``datasets.map(num_proc=2)``. Of
 tokenising: ours (windows, masks, capability tags, packing); a fast tokenizer on rendered text, in two processes.
-Starting Ray is not counted, starting its workers is; how long that and the passes' own costs take shows a build of ten
-records (``start_up_seconds``). Tokenising, of the
-first store, is one pair.
+Starting Ray is not counted, starting its workers is; a build of ten records shows how long that and the passes' own
+costs take (``start_up_overhead_seconds``). Tokenising, of the first store, is one pair.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ def contests(work: Path, num_records: int, pairs: int) -> dict[str, float]:
         "vs_plain_python": _ratio(seconds["build in plain Python"], seconds["build on Ray"]),
         "vs_datasets_map": _ratio(seconds["build with datasets"], seconds["build on Ray"]),
         "tokenise_vs_bare": _ratio(seconds["tokenise bare"], seconds["tokenise and pack"]),
-        "start_up_seconds": start_up,
+        "start_up_overhead_seconds": start_up,
         "memory_ratio_10x": peaks["build on Ray"] / peak_of_tenth,
         "packing_efficiency": efficiency[2048],
         "packing_efficiency_4096": efficiency[4096],
@@ -184,6 +183,7 @@ def build_plainly(raw: Path, out: Path) -> None:
     from agentflan_ray.corpus.negatives import catalogue_of
     from agentflan_ray.corpus.recipe import CorpusRecipe
     from agentflan_ray.corpus.similarity import Catalogue
+    from agentflan_ray.corpus.split import group_of
     from agentflan_ray.sample import SAMPLE_SCHEMA, Sample
     from agentflan_ray.sources import SOURCES as FORMATS
     from agentflan_ray.sources import MalformedRecord, Where
@@ -207,10 +207,15 @@ def build_plainly(raw: Path, out: Path) -> None:
                         kept.append(outcome)
     signatures = signature_columns(kept)
     catalogue = Catalogue.of(catalogue_of([trajectory.tools for trajectory in kept]))
-    made = [each for trajectory in kept for each in derive(trajectory, recipe, catalogue)]
+    made = [
+        {**each.to_row(), "group": group}
+        for trajectory, group in zip(kept, map(group_of, kept), strict=True)
+        for each in derive(trajectory, recipe, catalogue)
+        if isinstance(each, Sample)
+    ]
     out.mkdir()
     records = pa.Table.from_pylist([trajectory.to_row() for trajectory in kept], TRAJECTORY_SCHEMA)
-    samples = pa.Table.from_pylist([each.to_row() for each in made if isinstance(each, Sample)], SAMPLE_SCHEMA)
+    samples = pa.Table.from_pylist(made, SAMPLE_SCHEMA)
     for name, table in (("signatures", signatures), ("records", records), ("samples", samples)):
         pq.write_table(table, out / f"{name}.parquet", compression="zstd", compression_level=1)
 
@@ -267,6 +272,7 @@ def _datasets_samples(batch: dict[str, list[str]], tools: str) -> dict[str, list
     from agentflan_ray.corpus.derive import derive
     from agentflan_ray.corpus.recipe import CorpusRecipe
     from agentflan_ray.corpus.similarity import Catalogue
+    from agentflan_ray.corpus.split import group_of
     from agentflan_ray.corpus.steps import merge_tools
     from agentflan_ray.sample import SAMPLE_SCHEMA, Sample
     from agentflan_ray.trajectory import TRAJECTORY_SCHEMA, Trajectory
@@ -276,8 +282,9 @@ def _datasets_samples(batch: dict[str, list[str]], tools: str) -> dict[str, list
     rows = []
     for values in zip(*(batch[name] for name in TRAJECTORY_SCHEMA.names), strict=True):
         trajectory = Trajectory.from_row(dict(zip(TRAJECTORY_SCHEMA.names, values, strict=True)))
+        group = group_of(trajectory)
         made = derive(trajectory, CorpusRecipe(), _catalogues[tools])
-        rows += [each.to_row() for each in made if isinstance(each, Sample)]
+        rows += [{**each.to_row(), "group": group} for each in made if isinstance(each, Sample)]
     return {name: [row[name] for row in rows] for name in SAMPLE_SCHEMA.names}
 
 

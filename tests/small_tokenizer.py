@@ -7,12 +7,20 @@ the blank, put before the text and after every special token, as the SentencePie
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from agentflan_ray.sample import Turn
 from agentflan_ray.tokens.templates import TEMPLATES, apply_template
+
+
+def messages_of(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Turns as the messages that a chat template takes."""
+    return [{"role": turn.role, "content": turn.text} for turn in turns]
+
 
 Kind = Literal["bytes", "trained_bytes", "metaspace"]
 KINDS: tuple[Kind, ...] = ("bytes", "trained_bytes", "metaspace")

@@ -27,8 +27,8 @@ def card(manifest: Mapping[str, Any], examples: Sequence[Sample] = (), tokens: S
     """The card of the corpus with this manifest.
 
     ``examples`` are shown in full but for long turns. ``tokens`` is the table of a token store's manifest (samples,
-    tokens and supervised tokens by component, form and case). Of the manifest, ``command`` is absent where a corpus was
-    built from Python, ``teacher_recipe`` and ``teacher`` where it had none; all else that is read must be there.
+    tokens and supervised tokens by component, form and case). Of the manifest, ``teacher_recipe`` and
+    ``teacher`` are absent where it had none; all else that is read must be there.
     """
     records = manifest["records"]
     sections = [
@@ -91,7 +91,7 @@ def _licence() -> str:
 
 
 def _made(manifest: Mapping[str, Any]) -> str:
-    lines = [f"Command: `{manifest['command']}`"] if "command" in manifest else []
+    lines = []
     for title, key in (("Samples", "deriving"), ("Cleaning", "cleaning")):
         part = manifest[key]
         literals = ", ".join(f"{name} = {value}" for name, value in _flat(part["recipe"]))

@@ -82,9 +82,7 @@ def _run(what: str, jobs: Sequence[Job], work: Work, console: Console) -> dict[t
     made: dict[tuple[str, str], Report] = {}
     if not console.is_terminal:
         console.print(f"{what}: {len(jobs)} parts")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with quiet_data(), shown as progress:
+    with quiet_data(), counting_bar(console) as progress:
         bar = progress.add_task(what, total=len(jobs))
         blocks = [
             pa.table({name: [getattr(job, name) for job in several] for name in ("folder", "name")}).append_column(
@@ -98,6 +96,12 @@ def _run(what: str, jobs: Sequence[Job], work: Work, console: Console) -> dict[t
                 made[row["folder"], row["name"]] = json.loads(row["report"])
                 progress.advance(bar)
     return made
+
+
+def counting_bar(console: Console) -> Progress:
+    """A bar that counts what is done of a task, gone when it is; nothing where the console is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _dealt(jobs: Sequence[Job], num_cpus: int) -> Iterator[list[Job]]:

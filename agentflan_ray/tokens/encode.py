@@ -67,11 +67,6 @@ def trimmed(turn: Turn) -> Turn:
     return Turn(turn.role, tuple(parts))
 
 
-def messages_of(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    """Turns as the messages that a chat template takes."""
-    return [{"role": turn.role, "content": turn.text} for turn in turns]
-
-
 REMEMBERED_CHARACTERS = 2**23
 """Of the text that an encoder remembers the tokens of, give or take a batch."""
 

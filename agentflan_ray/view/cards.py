@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from agentflan_ray.forms import thought_of
 from agentflan_ray.sample import Capability, Sample
 from agentflan_ray.trajectory import Message, Trajectory
 
 Status = Literal["kept", "removed", "dropped", "quarantined"]
-STATUSES: tuple[str, ...] = get_args(Status)
 """Kept; kept by its format but removed by cleaning; dropped by the rules of its format; a bad row."""
 
 PieceKind = Literal["thought", "text", "tool", "arguments"]

@@ -15,12 +15,12 @@ from tokenizers import AddedToken, normalizers
 
 from agentflan_ray.corpus.align import chat_form, react_form
 from agentflan_ray.sample import CAPABILITIES, Capability, Part, Turn
-from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault, messages_of, trimmed
+from agentflan_ray.tokens.encode import Encoded, Encoder, TemplateFault, trimmed
 from agentflan_ray.tokens.locate import Locator
 from agentflan_ray.tokens.templates import TEMPLATES, cut_before
 from agentflan_ray.tokens.windows import windows
 from agentflan_ray.trajectory import Trajectory
-from tests.small_tokenizer import KINDS, NAMES, Kind, small_tokenizer
+from tests.small_tokenizer import KINDS, NAMES, Kind, messages_of, small_tokenizer
 from tests.strategies import tool_trajectories
 
 LEAD = {"llama2": " ", "mistral": " ", "llama2_as_published": " "}

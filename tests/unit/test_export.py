@@ -354,13 +354,11 @@ def test_the_card_says_what_a_reader_must_know() -> None:
         "## Limits",
     ):
         assert piece in text, piece
-    assert "Command:" not in text
     assert "Teacher:" not in text
 
 
-def test_the_card_says_overlaps_command_and_teacher_where_they_are() -> None:
+def test_the_card_says_overlaps_and_teacher_where_they_are() -> None:
     more: dict[str, Any] = {
-        "command": "agentflan build",
         "overlaps": [{"name": "hotpotqa", "items": 7405, "unmatched": 12, "records": 40}],
         "teacher_recipe": {"model": "m", "cases": ["near_miss", "tool_error"]},
         "teacher": {
@@ -375,7 +373,6 @@ def test_the_card_says_overlaps_command_and_teacher_where_they_are() -> None:
     text = card({**MANIFEST, **more})
     for piece in (
         "| hotpotqa | 7,405 | 12 | 40 |",
-        "Command: `agentflan build`",
         "Teacher: model = m, cases = near_miss tool_error.",
         "900 of its replies were accepted",
         "600,000 tokens and wrote 50,000, for 0.43 US dollars.",

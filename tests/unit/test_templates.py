@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from agentflan_ray.sample import Part, Turn
-from agentflan_ray.tokens.encode import Encoder, messages_of
+from agentflan_ray.tokens.encode import Encoder
 from agentflan_ray.tokens.printing import only_prints_texts
 from agentflan_ray.tokens.templates import TEMPLATES, Marks, marks_of
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 from agentflan_ray.train import models
-from tests.small_tokenizer import KINDS, Kind, bare_tokenizer, small_tokenizer
+from tests.small_tokenizer import KINDS, Kind, bare_tokenizer, messages_of, small_tokenizer
 
 TURNS = [
     Turn("system", (Part("Be brief."),)),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from agentflan_ray.corpus.parts import counting_bar
 from agentflan_ray.corpus.teacher.recipe import TeacherRecipe
 from agentflan_ray.corpus.teacher.rejection import reject, tidy
 from agentflan_ray.corpus.teacher.replies import Failure, Reply, ReplyFiles, Teacher
@@ -157,8 +157,7 @@ def _ask(
     if not missing:
         return outcomes
     failures: list[Failure] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with counting_bar(console) as progress:
         bar = progress.add_task(f"Asking {recipe.model}", total=len(missing))
         for key, outcome in teacher.answer(missing, recipe):
             outcomes[key] = outcome

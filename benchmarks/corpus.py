@@ -22,6 +22,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -346,7 +347,10 @@ def packing_efficiency(store: Path, length: int) -> float:
 
 
 def million(work: Path) -> dict[str, float]:
-    """More than a million trajectories through the build and the tokenizer, once, with what each pass took."""
+    """More than a million trajectories through the build and the tokenizer, once.
+
+    With --work an interrupted call is gone on with; its seconds are then those of the rest.
+    """
     from agentflan_ray.corpus.build import Order, build
     from agentflan_ray.corpus.clean.recipe import CleanRecipe
     from agentflan_ray.corpus.recipe import agent_flan
@@ -355,6 +359,7 @@ def million(work: Path) -> dict[str, float]:
 
     console = Console()
     started = time.perf_counter()
+    work.mkdir(parents=True, exist_ok=True)
     raw = write_replicated(work / "million", 1_000_000)
     written = time.perf_counter()
     _connect()
@@ -383,13 +388,17 @@ def million(work: Path) -> dict[str, float]:
 
 def write_replicated(folder: Path, num_records: int) -> Path:
     """Real and drawn trajectories again and again; from the second time on with an id of its own and, so that none is
-    an exact repeat, a case number behind the first user turn."""
-    base = write_raw(folder.with_name("base"), 60_000)
-    folder.mkdir(parents=True)
+    an exact repeat, a case number behind the first user turn. What an earlier call wrote is taken."""
+    if folder.exists():
+        return folder
+    base = write_raw(Path(tempfile.mkdtemp(dir=folder.parent)) / "base", 60_000)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     lines = [line for path in sorted(base.iterdir()) for line in path.read_text(encoding="utf-8").splitlines()]
     number = 0
     for part in range(64):
-        with (folder / f"part-{part:02}.jsonl").open("w", encoding="utf-8") as file:
+        with (partial / f"part-{part:02}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(num_records // 64 + 1):
                 record = json.loads(lines[number % len(lines)])
                 if number >= len(lines):
@@ -398,7 +407,7 @@ def write_replicated(folder: Path, num_records: int) -> Path:
                     first["content"] = f"{first['content']} (case {number})"
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 number += 1
-    return folder
+    return partial.rename(folder)
 
 
 class _Watch:

@@ -45,14 +45,15 @@ from agentflan_ray.search.trial import (
     train_trial,
     trial_name,
     write_evaluation,
-    write_validation_plan,
 )
 from agentflan_ray.sources.files import SourceSpec
+from agentflan_ray.tokens.blocks import write_validation_plan
 from agentflan_ray.tokens.tokenise import TokenStore, to_index, tokenise
 from agentflan_ray.tokens.tokenizer import load_tokenizer
 from agentflan_ray.toolbox import ITEM_CASES
 from agentflan_ray.train import models
 from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
+from agentflan_ray.train.tracking import Tracking
 from agentflan_ray.view.tables import omitted_table, records_table, tokens_table
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -133,6 +134,8 @@ class Job:
     command: str
     placement: Placement
     study: str | None = None
+    tracking: Tracking | None = None
+    """Where the search's trials are written besides their folders."""
     console: Console = field(default_factory=Console)
 
     @property
@@ -218,7 +221,7 @@ def _prepare(
         evaluation_batch=recipe.evaluation_batch,
     )
     _write_identity(recipe, job, corpus, tokens)
-    write_validation_plan(setup, recipe.validation_budget)
+    write_validation_plan(tokens, recipe.validation_budget, recipe.train.block_length, setup.validation.plan_uri)
     return setup
 
 
@@ -256,7 +259,11 @@ def _search(recipe: SweepRecipe, setup: TrialSetup, job: Job, searcher: StudySea
         early_stopping=EarlyStopping(
             grace_tokens=int(recipe.first_rung * recipe.budget), max_tokens=recipe.budget, reduction_factor=2
         ),
-        callbacks=[recorder, ProgressTable(searcher, job.console)],
+        callbacks=[
+            recorder,
+            ProgressTable(searcher, job.console),
+            *([] if job.tracking is None else [job.tracking.of_search(job.name)]),
+        ],
     )
     _keep_study(study, job)
     for known in searcher.trials():

@@ -20,6 +20,7 @@ from agentflan_ray.corpus.build import ToolboxDraw
 from agentflan_ray.sources.files import SourceSpec
 from agentflan_ray.sweep import Job, SweepRecipe, cluster_sweep, laptop_sweep, rehearsal_sweep, sweep
 from agentflan_ray.train.models import SMOLLM2, TINY_LLAMA
+from agentflan_ray.train.tracking import Tracking
 
 
 def parse() -> argparse.Namespace:
@@ -35,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sampler", choices=("tpe", "gp", "nsga2", "random"))
     parser.add_argument("--seed", type=int)
     parser.add_argument("--study", help="SQLAlchemy URL of the Optuna study (default: study.db in the run's folder)")
+    parser.add_argument("--track", metavar="TRACKER", help="mlflow[=URI] or wandb[=PROJECT], besides TensorBoard")
     parser.add_argument("--num-workers", type=int, default=1, help="training workers of one trial")
     parser.add_argument("--cpus-per-worker", type=float, help="default: one, less the trial driver's hundredth")
     parser.add_argument("--gpus-per-worker", type=int, choices=(0, 1), help="default: 1 where the cluster has GPUs")
@@ -57,9 +59,11 @@ def sources_or_embedded(args: argparse.Namespace) -> list[SourceSpec | ToolboxDr
 
 def job_of(args: argparse.Namespace) -> Job:
     """Join the cluster and find the trials' place in it."""
+    tracking = None if args.track is None else Tracking.parse(args.track)
     cluster.connect()
     placement = cluster.placement(args.num_workers, args.cpus_per_worker, args.gpus_per_worker)
-    return Job(args.name, storage.absolute(args.storage), shlex.join(["python", *sys.argv]), placement, args.study)
+    command = shlex.join(["python", *sys.argv])
+    return Job(args.name, storage.absolute(args.storage), command, placement, args.study, tracking)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The command ``agentflan``: sources, build, view, plan, export, report. The sweep is ``experiments/sweep.py``."""
+"""The command ``agentflan`` and what it can do; the sweep is ``experiments/sweep.py``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from agentflan_ray.cli.corpus import add_commands
 from agentflan_ray.cli.flags import add_source_flags, exit_on_user_error, sources_of
+from agentflan_ray.cli.train import add_command
 
 __all__ = ["add_source_flags", "exit_on_user_error", "main", "sources_of"]
 
@@ -18,6 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="agentflan", description="Tune chat models into agents, and measure it.")
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
+    add_command(commands)
 
     report = commands.add_parser("report", help="write the report of a run folder again")
     report.add_argument("run", type=Path)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from agentflan_ray import storage
+from agentflan_ray.cli import training_plan
 from agentflan_ray.cli.flags import (
     DEFAULT_MODEL,
     add_source_flags,
@@ -21,12 +21,12 @@ from agentflan_ray.cli.flags import (
     sources_of,
     tokenizer_of,
 )
+from agentflan_ray.cli.mixture import add_mixture_flags, planner
 
 if TYPE_CHECKING:
     from agentflan_ray.corpus.build import Order
     from agentflan_ray.corpus.teacher.recipe import TeacherRecipe
     from agentflan_ray.corpus.teacher.replies import Teacher
-    from agentflan_ray.mixture import Index, Plan
 
 
 def add_commands(commands: Any) -> None:
@@ -62,22 +62,21 @@ def add_commands(commands: Any) -> None:
     view.add_argument("--template", help="a named chat template, for models that have none of their own")
     view.set_defaults(run_command=_view)
 
-    plan = commands.add_parser("plan", help="say which rows of a corpus a mixture would read, and what share comes out")
-    plan.add_argument("corpus", help="a corpus@... folder")
-    plan.add_argument(
-        "--weights",
-        action="append",
-        required=True,
-        help="shares of supervised tokens: reasoning=0.4,general=0.6; or temperature=2: the corpus's own shares to the "
-        "power of 1/2; or drop: the paper's way, reasoning : retrieval : understanding = 1 : 0.25 : 0.75 by leaving "
-        "text out. Several times with a part of the budget before each, for phases: 0.7:reasoning=1 0.3:general=1",
+    plan = commands.add_parser(
+        "plan",
+        help="say which rows of a corpus a mixture would read; or, with --gpus, what a training takes on a cluster",
+        description=training_plan.USES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    plan.add_argument("--budget", type=int, help="tokens to read at fraction 1 (not for drop)")
-    plan.add_argument("--fraction", type=float, default=1.0, help="part of the data and of the budget")
-    plan.add_argument("--max-repeats", type=int, default=4, help="how often a sample is read at most")
-    plan.add_argument("--cap", action="store_true", help="where a share can't be met, read fewer tokens")
+    plan.add_argument("corpus", nargs="?", help="a corpus@... folder")
+    add_mixture_flags(plan)
     add_token_flags(plan)
-    plan.set_defaults(run_command=_plan)
+    training_plan.add_gpu_flags(plan)
+    # Weights belong to the first use alone, which asks for them itself; argparse has no public way to take this back.
+    plan._option_string_actions["--weights"].required = False
+    # Where no flag names a model and a length, the first use has these defaults and the second those of its recipe.
+    corpus_defaults = {name: plan.get_default(name) for name in ("model", "block_length")}
+    plan.set_defaults(run_command=_plan, corpus_defaults=corpus_defaults, model=None, block_length=None)
 
     export = commands.add_parser("export", help="write a corpus in a format that other trainers read")
     export.add_argument("corpus", help="a corpus@... folder")
@@ -261,12 +260,23 @@ def _view(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
+    if arguments.gpus is not None or arguments.gpu is not None:
+        training_plan.run(arguments)
+        return
+    if arguments.corpus is None or arguments.weights is None:
+        raise ValueError(
+            "Give a corpus and the shares of a mixture (agentflan plan corpus@... --weights drop), or a model and GPUs "
+            "(agentflan plan --model llama2-7b --gpus 8 --gpu h100-80g)."
+        )
     from agentflan_ray import cluster
     from agentflan_ray.corpus.store import open_corpus
     from agentflan_ray.tokens.tokenise import find_tokens, to_index, tokenise
     from agentflan_ray.view.tables import phases_table, plan_table
 
-    make = _planner(arguments)
+    for name, value in arguments.corpus_defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    make = planner(arguments)
     corpus = open_corpus(arguments.corpus)
     place = tokenizer_of(arguments)
     tokens = find_tokens(corpus, *place)
@@ -279,50 +289,6 @@ def _plan(arguments: argparse.Namespace) -> None:
     console.print(plan_table(made))
     if len(made.by_phase) > 1:
         console.print(phases_table(made))
-
-
-def _planner(arguments: argparse.Namespace) -> Callable[[Index], Plan]:
-    """What the flags ask of an index, all that can be checked without one checked already."""
-    from agentflan_ray.corpus.recipe import AGENT_FLAN_RATIOS
-    from agentflan_ray.mixture import Phase, Schedule, drop_plan, make_plan, temperature_weights
-
-    texts: list[str] = arguments.weights
-    if texts == ["drop"]:
-        if arguments.budget is not None:
-            raise ValueError("--weights drop leaves text out instead of filling a budget; leave --budget out too.")
-        return lambda index: drop_plan(index, AGENT_FLAN_RATIOS, arguments.fraction)
-    if arguments.budget is None:
-        raise ValueError("Give the number of tokens to read at fraction 1: --budget 100000.")
-
-    def schedule(phases: tuple[Phase, ...]) -> Schedule:
-        short: Literal["cap", "fail"] = "cap" if arguments.cap else "fail"
-        return Schedule(phases, arguments.budget, arguments.fraction, arguments.max_repeats, short)
-
-    if len(texts) == 1 and texts[0].startswith("temperature="):
-        temperature = _number(texts[0].partition("=")[2], texts[0])
-        schedule((Phase(1.0, {"general": 1.0}),))
-        return lambda index: make_plan(index, schedule((Phase(1.0, temperature_weights(index, temperature)),)))
-    phases = []
-    for text in texts:
-        share, colon, weights = text.rpartition(":")
-        phases.append(Phase(_number(share, text) if colon else 1.0, _weights(weights)))
-    asked = schedule(tuple(phases))
-    return lambda index: make_plan(index, asked)
-
-
-def _weights(text: str) -> dict[str, float]:
-    pairs = [(name.strip(), value) for name, _, value in (each.partition("=") for each in text.split(","))]
-    weights = {name: _number(value, text) for name, value in pairs}
-    if len(weights) < len(pairs):
-        raise ValueError(f"--weights {text!r} names a component twice; give each one weight.")
-    return weights
-
-
-def _number(value: str, text: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"--weights {text!r} is not of the form reasoning=0.4,general=0.6.") from None
 
 
 def _export(arguments: argparse.Namespace) -> None:

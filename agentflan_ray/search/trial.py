@@ -27,7 +27,6 @@ from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.model import score_model
 from agentflan_ray.evaluate.toolbox import Scored, run, samples_of, summarise
 from agentflan_ray.mixture import Mixture, make_plan
-from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.search.searcher import COMPLETE, TRIAL_NUMBER, TRIAL_STATE
 from agentflan_ray.search.space import to_weights
 from agentflan_ray.tokens.blocks import OpenBlocks, write_plan
@@ -93,15 +92,6 @@ class ScoreAtTheEnd:
         generate = TransformersGenerator(quick, tokenizer, self.setup.evaluation_batch)
         scored = run(select_items("choose", dict(self.setup.items)), generate)
         return _complete_report(self.setup, self.name, scored, time.perf_counter() - began)
-
-
-def write_validation_plan(setup: TrialSetup, budget: int) -> None:
-    """Choose the held-out text that every trial is measured on: equal supervised tokens of each component."""
-    table = setup.tokens.index_table(validation=True)
-    index = to_index(table)
-    present = [name for name, count in zip(COMPONENTS, index.supervised.sum(axis=0), strict=True) if count]
-    mixture = Mixture(dict.fromkeys(present, 1 / len(present)), budget, max_repeats=1, when_short="cap")
-    write_plan(make_plan(index, mixture), table, setup.train.block_length, 0, setup.validation.plan_uri)
 
 
 def prepare(setup: TrialSetup, name: str, parameters: Mapping[str, float], seed: int) -> dict[str, Any]:

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.store import write_table
-from agentflan_ray.mixture import Plan
+from agentflan_ray.mixture import Mixture, Plan, make_plan
 from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
 from agentflan_ray.tokens.block import Block, empty_block
 from agentflan_ray.tokens.pack import pack
+from agentflan_ray.tokens.tokenise import TokenStore, to_index
 
 PLAN_SCHEMA = pa.schema(
     [("block", pa.int32()), ("id", pa.string()), ("shard", pa.string()), ("row", pa.int32()), ("mask", pa.uint8())]
@@ -59,6 +60,16 @@ def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: s
     ).sort_by([("block", "ascending"), ("id", "ascending")])
     write_table(uri, table)
     return Packing(num_blocks, float(lengths.sum()) / (num_blocks * block_length))
+
+
+def write_validation_plan(tokens: TokenStore, budget: int, block_length: int, uri: str) -> Packing:
+    """Choose the held-out text that trainings are measured on, ``budget`` tokens: equal supervised tokens of each
+    component."""
+    table = tokens.index_table(validation=True)
+    index = to_index(table)
+    present = [name for name, count in zip(COMPONENTS, index.supervised.sum(axis=0), strict=True) if count]
+    mixture = Mixture(dict.fromkeys(present, 1 / len(present)), budget, max_repeats=1, when_short="cap")
+    return write_plan(make_plan(index, mixture), table, block_length, 0, uri)
 
 
 class PlannedBlocks:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed
 
-from agentflan_ray import storage
-from agentflan_ray.train import models
+from agentflan_ray.train import checkpoint, models
+from agentflan_ray.train.adapters import add_adapters
 from agentflan_ray.train.environment import prepare_worker
 from agentflan_ray.train.losses import ComponentLoss
+from agentflan_ray.train.partitioned import is_converted, load_partitioned
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.zero import deepspeed_config
 
-_TAG, _POSITION = "deepspeed", "position.json"
-
 
 class Engine:
-    """A model under training on this rank. Gradients are those of sum / global number of supervised tokens."""
+    """A model under training on this rank. Gradients are those of sum / global number of supervised tokens.
 
-    def __init__(self, recipe: TrainRecipe, placement: Placement) -> None:
+    With ``load_universal`` it loads a state that other numbers of workers wrote: see :func:`checkpoint.universal`.
+    """
+
+    def __init__(self, recipe: TrainRecipe, placement: Placement, *, load_universal: bool = False) -> None:
         self.recipe, self.placement = recipe, placement
         config = deepspeed_config(recipe, placement)
+        if load_universal:
+            config["checkpoint"] = {"load_universal": True}
         prepare_worker(use_gpu=placement.use_gpu, num_threads=placement.num_threads)
         _join_process_group(placement)
         import deepspeed
@@ -33,7 +39,7 @@ class Engine:
         torch.set_float32_matmul_precision("highest" if recipe.matmul == "exact" else "medium")
         torch.manual_seed(recipe.seed)
         self.tokenizer = models.load_tokenizer(recipe.model, recipe.template)
-        self.model: Any = _load_partitioned(recipe, config) if recipe.zero_stage == 3 else _load(recipe)
+        self.model: Any = _make_model(recipe, placement, config)
         if recipe.activation_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.module = ComponentLoss(self.model)
@@ -91,45 +97,54 @@ class Engine:
         torch.distributed.all_reduce(values)
         return values.cpu()
 
-    def save(self, folder: Path, position: dict[str, int]) -> None:
-        """Write this rank's part of the state to a folder of its own; all ranks call it."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
-        if self.rank == 0:
-            identity = {"recipe": self.recipe.to_json(), "num_workers": self.world_size}
-            storage.write_json(folder / _POSITION, {**position, **identity})
+    def save(self, folder: Path) -> None:
+        """Write this rank's part of the state to a folder of its own; all ranks call it.
 
-    def load(self, folder: Path) -> dict[str, Any]:
-        """Continue from a folder that holds the parts of all ranks; returns the position given to :meth:`save`."""
-        if not (folder / _POSITION).is_file():
-            raise ValueError(f"There is no checkpoint in {folder}: it holds no {_POSITION}.")
-        position: dict[str, Any] = storage.read_json(folder / _POSITION)
-        recipe = self.recipe.to_json()
-        for name, stored in position["recipe"].items():
-            if recipe[name] != stored:
-                raise ValueError(
-                    f"The checkpoint in {folder} was trained with {name}={stored!r}, but the recipe says "
-                    f"{recipe[name]!r}; resume with the recipe that it was started with."
-                )
-        if position["num_workers"] != self.world_size:
+        Raises ``OSError`` where the disk is full.
+        """
+        try:
+            self._engine.save_checkpoint(str(folder), tag=checkpoint.TAG, save_latest=False)
+        except RuntimeError as error:
+            # PyTorch 2.13 says of a full disk no more than where its writer of files failed.
+            if "inline_container" not in str(error):
+                raise
+            free = shutil.disk_usage(folder).free
+            sentence = f"The state could not be written to {folder}, where {free / 2**20:,.0f} MiB are free"
+            raise OSError(errno.ENOSPC, sentence) from error
+
+    def load(self, folder: Path) -> None:
+        """Continue from a folder that holds the parts of all ranks, or what :func:`checkpoint.universal` made of them.
+
+        The latter needs an engine made with ``load_universal``.
+        """
+        groups = self._engine.optimizer.param_groups
+        decays = [group["weight_decay"] for group in groups]
+        with checkpoint.weights_only():
+            self._engine.load_checkpoint(str(folder), tag=checkpoint.TAG)
+        # From a universal checkpoint DeepSpeed 0.19.8 gives, at stage 3, every group the first one's settings, so that
+        # norms and biases would decay too, and one and the same step counter, which each group would raise.
+        for group, decay in zip(groups, decays, strict=True):
+            group["weight_decay"] = decay
+        for state in self._engine.optimizer.state.values():
+            if torch.is_tensor(state.get("step")):
+                state["step"] = state["step"].clone()
+
+
+def _make_model(recipe: TrainRecipe, placement: Placement, config: dict[str, Any]) -> Any:
+    """The model with the adapters of a recipe; at stage 3 in partitions, else whole where it will be trained."""
+    if recipe.zero_stage == 3:
+        model = load_partitioned(recipe.model, recipe.precision, config)
+    else:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if placement.use_gpu else None
+        quantise = recipe.lora is not None and recipe.lora.quantise == "4bit"
+        model = models.load_model(recipe.model, recipe.precision, device=device, quantise=quantise)
+    if recipe.lora is not None:
+        if is_converted(model):
             raise ValueError(
-                f"The checkpoint in {folder} holds the shards of {position['num_workers']} workers, but "
-                f"{self.world_size} run; resume with as many."
+                f"lora adapts linear layers, but {type(model).__name__} holds weights that transformers joins while it "
+                "loads them, such as experts; train all weights with lora=None, or train a dense model."
             )
-        self._engine.load_checkpoint(str(folder), tag=_TAG)
-        return position
-
-
-def _load(recipe: TrainRecipe) -> Any:
-    return models.load_model(recipe.model, recipe.precision)
-
-
-def _load_partitioned(recipe: TrainRecipe, config: dict[str, Any]) -> Any:
-    """Load each weight straight into its ZeRO-3 partition: no rank ever holds the whole model."""
-    from transformers.integrations import HfDeepSpeedConfig
-
-    partitioned = HfDeepSpeedConfig(config)  # transformers partitions while this object lives
-    model = _load(recipe)
-    del partitioned
+        add_adapters(model, recipe.lora, recipe.seed)
     return model
 
 

@@ -8,6 +8,7 @@ the very sequence and any number of workers gives the same losses up to rounding
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from agentflan_ray.randomness import stable_hash
 from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.tokens.block import Block, Blocks
 from agentflan_ray.tokens.loader import Loader
+from agentflan_ray.train import checkpoint
 from agentflan_ray.train.blocks import NUM_COMPONENTS, count_targets, targets
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
@@ -32,9 +34,6 @@ Report = Callable[[dict[str, Any], Path | None], None]
 
 Finish = Callable[[Any, Any], dict[str, Any]]
 """Takes the trained model and its tokenizer on every rank; what it returns joins the last report, as JSON values."""
-
-STATE_FOLDER = "state"
-"""Where in a reported folder the state to resume from lies."""
 
 MODEL_FOLDER = "model"
 """Where in the last reported folder the exported model lies."""
@@ -49,7 +48,8 @@ def train(
     *,
     report: Report,
     validation: Blocks | None = None,
-    resume_from: Path | None = None,
+    resume_from: checkpoint.Saved | None = None,
+    scratch: Path | None = None,
     finish: Finish | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: Path | None = None,
@@ -66,12 +66,15 @@ def train(
     weighs the same, however many tokens it has, so that mixtures are compared on equal terms.
 
     Every ``checkpoint_every`` steps and at the end (0: never) the report comes with a folder that holds this rank's
-    state under ``state/``. The last report always comes with a folder: it holds ``metrics.json`` (rank 0), and with
-    ``card`` the exported model under ``model/``.
+    part of a checkpoint. The last report always comes with a folder: it holds ``metrics.json`` (rank 0), and with
+    ``card`` the exported model under ``model/``. Folders are made in ``scratch``, the same for all ranks of a node (one
+    worker alone gets a new one among the system's temporary folders), and belong to ``report``.
 
-    Raises ``ValueError`` where ``resume_from`` belongs to another recipe or number of workers, where a step has no
-    supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss or gradient is not finite,
-    before the optimizer uses it.
+    ``resume_from`` may have been written by another number of workers: see :func:`checkpoint.universal`.
+
+    Raises ``ValueError`` where ``resume_from`` belongs to another recipe or to a plan with fewer steps, where a step
+    has no supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss or gradient is not
+    finite, before the optimizer uses it; ``OSError`` where the disk is full.
     """
     if len(blocks) == 0:
         raise ValueError("The plan holds no blocks; there is nothing to train on.")
@@ -80,13 +83,10 @@ def train(
             "zero_stage is 3, which leaves no rank with a whole model to finish with; use a stage of 0 to 2, or "
             "evaluate the exported model."
         )
-    engine = Engine(recipe, placement)
+    num_steps = recipe.num_steps(len(blocks))
+    scratch = scratch or Path(tempfile.mkdtemp(prefix="agentflan-train-"))
+    engine, first_step, supervised_tokens = _begin(recipe, placement, num_steps, resume_from, scratch)
     loader = _loader(engine, blocks, recipe.blocks_per_step)
-    num_steps = len(loader)
-    state = engine.load(resume_from / STATE_FOLDER) if resume_from else {"step": 0, "supervised_tokens": 0}
-    first_step, supervised_tokens = state["step"], state["supervised_tokens"]
-    if first_step >= num_steps:
-        raise ValueError(f"The checkpoint is at step {first_step}, but the plan has only {num_steps} steps.")
     writer = _scalar_writer(tensorboard) if tensorboard and engine.rank == 0 else None
     metrics: dict[str, Any] = {}
     for step in range(first_step, num_steps):
@@ -114,9 +114,9 @@ def train(
             engine.model.eval()
             metrics |= finish(engine.model, engine.tokenizer)
         keeps_state = recipe.checkpoint_every > 0 and (last or _is_due(step, recipe.checkpoint_every))
-        folder = Path(tempfile.mkdtemp(prefix="agentflan-train-")) if keeps_state or last else None
+        folder = _new_folder(scratch, engine.rank, step + 1) if keeps_state or last else None
         if folder and keeps_state:
-            engine.save(folder / STATE_FOLDER, {"step": step + 1, "supervised_tokens": supervised_tokens})
+            engine.save(folder / checkpoint.STATE_FOLDER)
         if folder and last and card is not None:
             export(
                 engine,
@@ -126,6 +126,8 @@ def train(
             )
         if folder and last and engine.rank == 0:
             storage.write_json(folder / METRICS_FILE, metrics)
+        if folder:
+            checkpoint.write(folder, recipe, metrics, rank=engine.rank, num_workers=engine.world_size)
         if writer is not None:
             for name, value in metrics.items():
                 if isinstance(value, int | float):
@@ -134,6 +136,30 @@ def train(
     if writer is not None:
         writer.close()
     return metrics
+
+
+def _begin(
+    recipe: TrainRecipe, placement: Placement, num_steps: int, resume_from: checkpoint.Saved | None, scratch: Path
+) -> tuple[Engine, int, int]:
+    """The engine, the steps done and the supervised tokens seen."""
+    if resume_from is None:
+        return Engine(recipe, placement), 0, 0
+    resume_from.check(recipe, num_steps)
+    # Without ZeRO every rank keeps the whole state, so there is nothing to convert.
+    converts = recipe.zero_stage > 0 and resume_from.num_workers != placement.num_workers
+    engine = Engine(recipe, placement, load_universal=converts)
+    if converts:
+        engine.load(checkpoint.universal(resume_from, scratch))
+    else:
+        engine.load(resume_from.folder / checkpoint.STATE_FOLDER)
+    return engine, resume_from.step, resume_from.supervised_tokens
+
+
+def _new_folder(scratch: Path, rank: int, step: int) -> Path:
+    folder = scratch / f"rank_{rank:05d}" / f"step_{step:06d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def validate(engine: Engine, blocks: Blocks) -> dict[str, float]:

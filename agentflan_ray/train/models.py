@@ -1,28 +1,36 @@
 """Models by name: where a name leads, and how model and tokenizer are loaded.
 
-Only safetensors weights are read and no code of a model's author is run. Two models need no download: SmolLM2-135M
-from an installed Python package, and a tiny random Llama for tests.
+Only safetensors weights are read and no code of a model's author is run. Some models need no download: SmolLM2-135M
+from an installed Python package, a tiny random Llama for tests, and built-in shapes with random weights for timing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agentflan_ray.tokens.tokenizer import load_tokenizer as tokenizer_of
+from agentflan_ray.train.adapters import quantisation
 from agentflan_ray.train.recipe import Precision
+from agentflan_ray.train.shapes import BUILT_IN
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    import torch
+    from transformers import LlamaConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 SMOLLM2 = "smollm2-135m-instruct"
 TINY_LLAMA = "tiny-llama"
+RANDOM = "random-"
+"""Before the name of a built-in shape: that shape with random weights, such as ``random-llama2-7b`` or, with fewer
+layers, ``random-llama2-70b-8layers``."""
 
 HUB_NAMES = {
     f"llama2-{size}{suffix}": f"meta-llama/Llama-2-{size}{suffix}-hf"
@@ -52,13 +60,16 @@ def cache_folder() -> Path:
 def resolve(name: str) -> str:
     """The local directory or hub id that a name stands for, made first where it is one of the two built-in models.
 
-    A name is ``smollm2-135m-instruct``, ``tiny-llama``, a key of :data:`HUB_NAMES`, a local directory, or a hub id.
-    Raises ``ValueError`` for a name that is none of these.
+    A name is ``smollm2-135m-instruct``, ``tiny-llama``, one that begins with :data:`RANDOM`, a key of
+    :data:`HUB_NAMES`, a local directory, or a hub id. Raises ``ValueError`` for a name that is none of these.
     """
     if name == SMOLLM2:
         return str(_made_once(f"{SMOLLM2}-{SMOLLM2_SHA256[:8]}", _convert_smollm2))
     if name == TINY_LLAMA:
         return str(_made_once(TINY_LLAMA, _make_tiny_llama))
+    if name.startswith(RANDOM):
+        config = _random_config(name)
+        return str(_made_once(name, lambda folder: _write_without_weights(config, folder)))
     if name in HUB_NAMES:
         return HUB_NAMES[name]
     if (Path(name) / "config.json").is_file():
@@ -71,26 +82,52 @@ def resolve(name: str) -> str:
     return name
 
 
-def load_model(name: str, precision: Precision = "fp32") -> PreTrainedModel:
-    """The causal language model of a name, in evaluation mode.
+def load_model(
+    name: str, precision: Precision = "fp32", *, device: torch.device | None = None, quantise: bool = False
+) -> PreTrainedModel:
+    """The causal language model of a name, in evaluation mode; that of a :data:`RANDOM` name has its weights drawn.
 
-    Attention is FlashAttention-2 where it is installed, the machine has CUDA and the precision is bf16 (packed samples
-    then cost no mask), else PyTorch's scaled dot product with a mask. Raises ``OSError`` (of transformers) for a
-    model without safetensors weights.
+    The weights go one by one onto ``device``, and with ``quantise`` are rounded to 4 bits on the way. Attention stays
+    within packed samples (:mod:`agentflan_ray.train.attention`). Raises ``OSError`` (of transformers) for a model
+    without safetensors weights, and ``ValueError`` for one in which packed samples would see each other.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import is_flash_attn_2_available
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    flash = precision == "bf16" and torch.cuda.is_available() and is_flash_attn_2_available()
+    from agentflan_ray.train.attention import attend_within_samples
+
+    place = resolve(name)
+    if name.startswith(RANDOM):
+        return random_model(AutoConfig.from_pretrained(place, trust_remote_code=False), precision, device=device)
+    settings: dict[str, Any] = {} if device is None else {"device_map": {"": device}}
+    if quantise:
+        settings["quantization_config"] = quantisation()
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        resolve(name),
-        dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-        attn_implementation="flash_attention_2" if flash else "sdpa",
-        use_safetensors=True,
-        trust_remote_code=False,
+        place, dtype=_dtype(precision), use_safetensors=True, trust_remote_code=False, **settings
     )
+    attend_within_samples(model)
     return model
+
+
+def random_model(
+    config: PreTrainedConfig, precision: Precision = "fp32", *, device: torch.device | None = None
+) -> PreTrainedModel:
+    """A model of random weights from a configuration alone, in evaluation mode; attention as :func:`load_model`."""
+    from transformers import AutoModelForCausalLM
+
+    from agentflan_ray.train.attention import attend_within_samples
+
+    with device or contextlib.nullcontext():
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=_dtype(precision), trust_remote_code=False
+        )
+    attend_within_samples(model)
+    return model.eval()
+
+
+def _dtype(precision: Precision) -> torch.dtype:
+    import torch
+
+    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def load_tokenizer(name: str, template: str | None = None) -> PreTrainedTokenizerBase:
@@ -218,13 +255,47 @@ def _smollm2_gguf() -> Path:
     return path
 
 
-def _make_tiny_llama(folder: Path) -> None:
-    """A random Llama of 0.1 M parameters over bytes, tied embeddings, ChatML: for tests."""
-    import tokenizers
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+def _random_config(name: str) -> LlamaConfig:
+    from transformers import LlamaConfig
 
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    found = re.fullmatch(r"(.+?)(?:-([1-9]\d*)layers)?", name.removeprefix(RANDOM))
+    if found is None or found[1] not in BUILT_IN:
+        known = ", ".join(f"{RANDOM}{shape}" for shape in BUILT_IN)
+        raise ValueError(
+            f"{name!r} is no built-in shape: give one of {known}, or one of them with '-8layers' after it."
+        )
+    shape = BUILT_IN[found[1]]
+    return LlamaConfig(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=int(found[2] or shape.layers),
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        head_dim=shape.head_size,
+        max_position_embeddings=shape.max_positions,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=shape.tied,
+        **_BYTE_IDS,
+    )
+
+
+def _write_without_weights(config: LlamaConfig, folder: Path) -> None:
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    _byte_tokenizer(config.max_position_embeddings).save_pretrained(folder)
+
+
+_BYTE_SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+_BYTE_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+
+def _byte_tokenizer(max_length: int) -> PreTrainedTokenizerBase:
+    """Three special tokens, then one token for each byte; ChatML."""
+    import tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    specials = list(_BYTE_SPECIALS)
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     backend = tokenizers.Tokenizer(
         tokenizers.models.BPE(vocab={piece: index for index, piece in enumerate([*specials, *alphabet])}, merges=[])
@@ -232,16 +303,25 @@ def _make_tiny_llama(folder: Path) -> None:
     backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
     backend.add_special_tokens(specials)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=specials[0],
         bos_token=specials[1],
         eos_token=specials[2],
-        model_max_length=2048,
+        model_max_length=max_length,
     )
     tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def _make_tiny_llama(folder: Path) -> None:
+    """A random Llama of 0.1 M parameters over bytes, tied embeddings, ChatML: for tests."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _byte_tokenizer(2048)
     config = LlamaConfig(
-        vocab_size=len(specials) + len(alphabet),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -249,9 +329,7 @@ def _make_tiny_llama(folder: Path) -> None:
         num_key_value_heads=2,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        **_BYTE_IDS,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from agentflan_ray.train.adapters import LoraRecipe
 
 Precision = Literal["fp32", "bf16"]
 Matmul = Literal["exact", "fast"]
@@ -26,6 +29,9 @@ class TrainRecipe:
     AMX). ``validate_every`` and ``checkpoint_every`` count
     steps; 0 validates at the end only, and keeps no state to resume from. ``template`` names a chat template
     (:mod:`agentflan_ray.tokens.templates`) for a base model that has none; the exported model carries it.
+
+    With ``lora`` only low-rank adapters are trained. ``quantised_gather`` sends the weights that ZeRO-3 gathers in 8
+    bits (ZeRO++, arXiv 2306.10209, section 3.1): half the traffic, and rounded weights in every product.
     """
 
     model: str
@@ -47,6 +53,8 @@ class TrainRecipe:
     validate_every: int = 0
     checkpoint_every: int = 0
     template: str | None = None
+    lora: LoraRecipe | None = None
+    quantised_gather: bool = False
 
     def __post_init__(self) -> None:
         _at_least("block_length", self.block_length, 2)
@@ -64,8 +72,17 @@ class TrainRecipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {**dataclasses.asdict(self), "betas": list(self.betas)}
+        """The fields as JSON values; :meth:`from_json` reads them."""
+        fields = {**dataclasses.asdict(self), "betas": list(self.betas)}
+        if self.lora is not None and isinstance(self.lora.targets, tuple):
+            fields["lora"]["targets"] = list(self.lora.targets)
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> TrainRecipe:
+        """The recipe that :meth:`to_json` wrote."""
+        lora = None if fields["lora"] is None else LoraRecipe.from_json(fields["lora"])
+        return cls(**{**fields, "betas": tuple(fields["betas"]), "lora": lora})
 
     def num_steps(self, num_blocks: int) -> int:
         """Optimizer steps that a plan of ``num_blocks`` takes; the last may hold fewer blocks."""
@@ -89,19 +106,33 @@ class TrainRecipe:
 class Placement:
     """Where a training runs. ``micro_batch_size`` is in blocks, of one worker in one forward pass.
 
+    With ``min_workers`` a training that lost workers, or can't have all at first, goes on with as many as there are,
+    down to these; it takes more again where they come back. Each number in between has to share a step evenly.
+
     ``cpus_per_worker`` may be a little below a whole number, to leave room for a driver that asks for 0.01; PyTorch
     gets as many threads as it rounds to.
+
+    ``secondary_partition`` above 1 makes that many workers in a row, those of one machine, keep ZeRO-3's weights a
+    second time among them, so that backward passes gather them within the machine (hpZ of ZeRO++, arXiv 2306.10209,
+    section 3.2). It costs 2 bytes a parameter over so many GPUs: 17.5 GB on each of 8 at 70B.
     """
 
     num_workers: int = 1
+    min_workers: int | None = None
     use_gpu: bool = False
     cpus_per_worker: float = 1
     micro_batch_size: int = 1
     resources_per_worker: tuple[tuple[str, float], ...] = ()
+    secondary_partition: int = 1
 
     def __post_init__(self) -> None:
         _at_least("num_workers", self.num_workers, 1)
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
+            raise ValueError(
+                f"min_workers is {self.min_workers}; it must lie between 1 and num_workers, which is {self.num_workers}."
+            )
         _at_least("micro_batch_size", self.micro_batch_size, 1)
+        _at_least("secondary_partition", self.secondary_partition, 1)
         if not self.cpus_per_worker > 0:
             raise ValueError(f"cpus_per_worker is {self.cpus_per_worker}; it must be above 0.")
 
@@ -170,6 +201,63 @@ def agentflan_llama2_13b() -> TrainRecipe:
 def agentflan_llama2_70b() -> TrainRecipe:
     """As 7B with the paper's batch of 128."""
     return dataclasses.replace(agentflan_llama2_7b(), model="llama2-70b-chat", blocks_per_step=128)
+
+
+def agenttuning_llama2_7b() -> TrainRecipe:
+    """AgentTuning's AgentLM-7B (arXiv 2310.12823, section 2.3): batch 64, learning rate 5e-5, 2 %
+    warm-up, AdamW (0.9, 0.95), decay 0.1, clipping at 1. Precision, ZeRO stage and checkpointing are our choice.
+    """
+    return dataclasses.replace(
+        agentflan_llama2_7b(), blocks_per_step=64, learning_rate=5e-5, warmup_fraction=0.02, warmup_start_ratio=0.0
+    )
+
+
+def agenttuning_llama2_13b() -> TrainRecipe:
+    """As 7B: batch and learning rate are the same."""
+    return dataclasses.replace(agenttuning_llama2_7b(), model="llama2-13b-chat")
+
+
+def agenttuning_llama2_70b() -> TrainRecipe:
+    """As 7B at a learning rate of 1e-5."""
+    return dataclasses.replace(agenttuning_llama2_7b(), model="llama2-70b-chat", learning_rate=1e-5)
+
+
+def with_lora(recipe: TrainRecipe, *, large: bool = False, quantise: bool = False) -> TrainRecipe:
+    """A recipe for full fine-tuning as one for LoRA, or with ``quantise`` for QLoRA.
+
+    Rank 64, alpha 16, all linear layers and no decay are those of QLoRA's Guanaco models (arXiv 2305.14314, appendix
+    B.2 and the scripts published with it), as are dropout 0.1 and learning rate 2e-4 up to 13B, and 0.05 and 1e-4 for
+    ``large`` models (33B and above). Batch and schedule stay the recipe's. ZeRO-2 keeps the frozen weights whole on
+    each GPU, so that none are sent in a step; the 140 GB of 70B in bfloat16 need ZeRO-3.
+    """
+    return dataclasses.replace(
+        recipe,
+        lora=LoraRecipe(rank=64, alpha=16, dropout=0.05 if large else 0.1, quantise="4bit" if quantise else "none"),
+        learning_rate=1e-4 if large else 2e-4,
+        weight_decay=0.0,
+        zero_stage=3 if large and not quantise else 2,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainRecipe]] = {
+    "laptop": laptop,
+    "agent-flan-7b": agentflan_llama2_7b,
+    "agent-flan-13b": agentflan_llama2_13b,
+    "agent-flan-70b": agentflan_llama2_70b,
+    "agent-flan-7b-lora": lambda: with_lora(agentflan_llama2_7b()),
+    "agent-flan-13b-lora": lambda: with_lora(agentflan_llama2_13b()),
+    "agent-flan-70b-lora": lambda: with_lora(agentflan_llama2_70b(), large=True),
+    "agent-flan-7b-qlora": lambda: with_lora(agentflan_llama2_7b(), quantise=True),
+    "agent-flan-13b-qlora": lambda: with_lora(agentflan_llama2_13b(), quantise=True),
+    "agent-flan-70b-qlora": lambda: with_lora(agentflan_llama2_70b(), large=True, quantise=True),
+    "agenttuning-7b": agenttuning_llama2_7b,
+    "agenttuning-13b": agenttuning_llama2_13b,
+    "agenttuning-70b": agenttuning_llama2_70b,
+    "agenttuning-7b-lora": lambda: with_lora(agenttuning_llama2_7b()),
+    "agenttuning-13b-lora": lambda: with_lora(agenttuning_llama2_13b()),
+    "agenttuning-70b-lora": lambda: with_lora(agenttuning_llama2_70b(), large=True),
+}
+"""Named recipes, as the command line takes them."""
 
 
 def _at_least(name: str, value: int, least: int) -> None:

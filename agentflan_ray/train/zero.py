@@ -10,36 +10,22 @@ from agentflan_ray.train.recipe import Placement, TrainRecipe
 def deepspeed_config(recipe: TrainRecipe, placement: Placement) -> dict[str, Any]:
     """The configuration for ``deepspeed.initialize``.
 
-    Raises ``ValueError`` for combinations that DeepSpeed cannot run (DeepSpeed documentation, "ZeRO-Offload"):
-    optimizer offload needs a stage of 1 or above, parameter offload needs stage 3; bf16 needs a stage of 1 or above to
-    sum gradients in float32.
+    Raises ``ValueError`` for combinations that DeepSpeed, transformers or a CPU cannot run, with the reason, and for
+    batches and partitions that the workers cannot share evenly.
+
+    Buckets and prefetching of ZeRO-3 stay DeepSpeed's: its prefetch bucket of 5e7 elements fetches one matrix ahead,
+    and one matrix of Llama-2 70B (8,192 x 28,672, 470 MB) takes longer to gather between machines at 50 GB/s than to
+    multiply with 4,096 tokens, so fetching more at once would only take memory. ``max_live_parameters`` of 1e9 holds
+    one of its layers (8.6e8).
     """
-    needed = {"none": 0, "optimizer": 1, "parameters": 3}[recipe.offload]
-    if recipe.zero_stage < needed:
-        raise ValueError(
-            f"offload={recipe.offload!r} needs zero_stage {needed} or above, but zero_stage is {recipe.zero_stage}; "
-            f"set zero_stage={needed} or offload='none'."
-        )
-    if recipe.precision == "bf16" and recipe.zero_stage == 0:
-        raise ValueError(
-            "precision='bf16' needs zero_stage 1 or above, because at stage 0 DeepSpeed sums gradients in bfloat16, "
-            "where small ones vanish; set zero_stage=1 (it also runs on one worker) or precision='fp32'."
-        )
-    zero: dict[str, Any] = {"stage": recipe.zero_stage}
-    if recipe.zero_stage == 3:
-        # A parameter smaller than this stays whole on every rank. The default of 100,000 would keep small models
-        # almost unpartitioned, so that tests of stage 3 would test little.
-        zero["stage3_param_persistence_threshold"] = 10_000
-    if recipe.offload != "none":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": placement.use_gpu}
-    if recipe.offload == "parameters":
-        zero["offload_param"] = {"device": "cpu", "pin_memory": placement.use_gpu}
+    _refuse_what_deepspeed_cannot(recipe)
+    _refuse_what_cpus_cannot(recipe, placement)
     config: dict[str, Any] = {
         "train_batch_size": recipe.blocks_per_step,
         "train_micro_batch_size_per_gpu": placement.micro_batch_size,
         "gradient_accumulation_steps": placement.accumulation(recipe),
         "gradient_clipping": recipe.clip_norm,
-        "zero_optimization": zero,
+        "zero_optimization": _zero(recipe, placement),
     }
     if recipe.precision == "bf16":
         config["bf16"] = {"enabled": True}
@@ -56,3 +42,80 @@ def deepspeed_config(recipe: TrainRecipe, placement: Placement) -> dict[str, Any
             },
         }
     return config
+
+
+def _zero(recipe: TrainRecipe, placement: Placement) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": recipe.zero_stage}
+    if recipe.zero_stage == 3:
+        # A parameter smaller than this stays whole on every rank. The default of 100,000 would keep small models
+        # almost unpartitioned, so that tests of stage 3 would test little.
+        zero["stage3_param_persistence_threshold"] = 10_000
+    if recipe.zero_stage == 2 and placement.use_gpu:
+        # Sums of gradients run beside the backward pass. At stage 3 that is DeepSpeed's default, at stage 2 it is not.
+        zero["overlap_comm"] = True
+    if recipe.offload != "none":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": placement.use_gpu}
+    if recipe.offload == "parameters":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": placement.use_gpu}
+    if recipe.quantised_gather:
+        zero["zero_quantized_weights"] = True
+    if placement.secondary_partition > 1:
+        if recipe.zero_stage != 3:
+            raise ValueError(
+                f"secondary_partition is {placement.secondary_partition}, which needs zero_stage 3, but zero_stage is "
+                f"{recipe.zero_stage}; set secondary_partition=1."
+            )
+        if placement.num_workers % placement.secondary_partition:
+            raise ValueError(
+                f"secondary_partition is {placement.secondary_partition}, which does not divide the "
+                f"{placement.num_workers} workers; make it the number of workers on one machine."
+            )
+        zero["zero_hpz_partition_size"] = placement.secondary_partition
+    return zero
+
+
+def _refuse_what_deepspeed_cannot(recipe: TrainRecipe) -> None:
+    # DeepSpeed's documentation, "ZeRO-Offload".
+    needed = {"none": 0, "optimizer": 1, "parameters": 3}[recipe.offload]
+    if recipe.zero_stage < needed:
+        raise ValueError(
+            f"offload={recipe.offload!r} needs zero_stage {needed} or above, but zero_stage is {recipe.zero_stage}; "
+            f"set zero_stage={needed} or offload='none'."
+        )
+    if recipe.precision == "bf16" and recipe.zero_stage == 0:
+        raise ValueError(
+            "precision='bf16' needs zero_stage 1 or above, because at stage 0 DeepSpeed sums gradients in bfloat16, "
+            "where small ones vanish; set zero_stage=1 (it also runs on one worker) or precision='fp32'."
+        )
+    # ZeRO++ also has quantised gradients (qgZ). There is no setting for them: the kernel of DeepSpeed 0.19.8 reads
+    # gradients as float16 whatever they are (ds_swizzle_quant), so those of bfloat16 would be taken for other numbers.
+    if recipe.quantised_gather and recipe.zero_stage != 3:
+        raise ValueError(
+            f"quantised_gather needs zero_stage 3, the only one that gathers weights, but zero_stage is "
+            f"{recipe.zero_stage}; set quantised_gather=False."
+        )
+    if recipe.lora is not None and recipe.lora.quantise == "4bit":
+        if recipe.precision != "bf16":
+            raise ValueError(
+                f"quantise='4bit' multiplies in bfloat16, but precision is {recipe.precision!r}; set precision='bf16'."
+            )
+        if recipe.zero_stage not in (1, 2):
+            raise ValueError(
+                f"quantise='4bit' needs zero_stage 1 or 2, but zero_stage is {recipe.zero_stage}: transformers loads "
+                "the quantised weights whole on every worker, so partitioning them saves nothing; set zero_stage=2."
+            )
+
+
+def _refuse_what_cpus_cannot(recipe: TrainRecipe, placement: Placement) -> None:
+    if placement.use_gpu:
+        return
+    if recipe.quantised_gather:
+        raise ValueError(
+            "quantised_gather needs GPUs, because DeepSpeed quantises with CUDA kernels alone, but use_gpu is False; "
+            "set quantised_gather=False."
+        )
+    if recipe.lora is not None and recipe.lora.quantise == "4bit":
+        raise ValueError(
+            "quantise='4bit' needs GPUs, whose memory it saves and where bitsandbytes multiplies such weights quickly, "
+            "but use_gpu is False; set quantise='none'."
+        )

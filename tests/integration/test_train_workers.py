@@ -5,78 +5,241 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
 from ray.train.v2.api.callback import UserCallback
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.tokens.block import Block
+from agentflan_ray.tokens.block import Block, Blocks
+from agentflan_ray.train import checkpoint
 from agentflan_ray.train.blocks import RandomBlocks
-from agentflan_ray.train.loop import train
+from agentflan_ray.train.loop import MODEL_FOLDER, train
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.trainer import make_trainer
 
 RECIPE = TrainRecipe(
     model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5
 )
-STAGES: tuple[Literal[0, 1, 2, 3], ...] = (0, 1, 2, 3)
+Stage = Literal[0, 1, 2, 3]
+STAGES: tuple[Stage, ...] = (0, 1, 2, 3)
 BLOCKS = RandomBlocks(num_blocks=18, block_length=64, vocabulary_size=259)
+NUM_STEPS = 5
 VALIDATION = RandomBlocks(num_blocks=3, block_length=64, vocabulary_size=259, seed=1)
 
+Metrics = list[dict[str, float]]
 
-def run(recipe: TrainRecipe, placement: Placement, **rest: Any) -> list[dict[str, float]]:
-    """The losses of every step."""
-    metrics: list[dict[str, float]] = []
 
-    def report(each: dict[str, float], _folder: Path | None) -> None:
+@dataclass(frozen=True)
+class OneSampleEach:
+    """The samples of :data:`BLOCKS`, which are two to a block, in blocks of their own, filled up with padding."""
+
+    def __len__(self) -> int:
+        return 2 * len(BLOCKS)
+
+    def __getitem__(self, index: int) -> Block:
+        block = BLOCKS[index // 2]
+        border = int(np.flatnonzero(block.position_ids == 0)[-1])
+        part = slice(0, border) if index % 2 == 0 else slice(border, None)
+        missing = len(block.tags) - len(block.tags[part])
+        return Block(
+            input_ids=np.pad(block.input_ids[part], (0, missing)),
+            position_ids=np.concatenate([block.position_ids[part], np.arange(missing, dtype=np.int32)]),
+            tags=np.pad(block.tags[part], (0, missing), constant_values=-1),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training of several that the same processes do, and the folder that all it leaves lies in."""
+
+    out: str
+    recipe: TrainRecipe
+    placement: Placement
+    blocks: Blocks = BLOCKS
+    resume_from: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out)
+
+    def saved_at(self, step: int) -> Path:
+        """The checkpoint of a step, all ranks' parts together."""
+        return self.folder / f"step_{step}"
+
+    def metrics(self) -> Metrics:
+        found: Metrics = json.loads((self.folder / "metrics.json").read_text())
+        return found
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The trained model's."""
+        found: dict[str, torch.Tensor] = load_file(self.saved_at(NUM_STEPS) / MODEL_FOLDER / "model.safetensors")
+        return found
+
+
+def do(run: Run, rank: int = 0) -> None:
+    metrics: Metrics = []
+
+    def report(each: dict[str, float], folder: Path | None) -> None:
         metrics.append(losses(each))
+        if folder is not None:
+            shutil.copytree(folder, run.saved_at(int(each["step"])), dirs_exist_ok=True)
 
-    train(recipe, placement, BLOCKS, validation=VALIDATION, report=report, **rest)
-    return metrics
+    train(
+        run.recipe,
+        run.placement,
+        run.blocks,
+        validation=VALIDATION,
+        report=report,
+        card={},
+        scratch=run.folder / "scratch",
+        resume_from=checkpoint.read(Path(run.resume_from)) if run.resume_from else None,
+    )
+    checkpoint.wait_for_all()
+    if rank == 0:
+        (run.folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def losses(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if "loss" in name or name == "grad_norm"}
 
 
-def assert_close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+def assert_close(found: Metrics, expected: Metrics) -> None:
     assert [each.keys() for each in found] == [each.keys() for each in expected]
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-4)
 
 
-def run_rank(rank: int, port: int, out: str) -> None:
-    """One of two processes: every ZeRO stage after the other."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+def assert_same_training(found: Run, expected: Run) -> None:
+    """Losses and norms agree within a relative 1e-4, final weights within 2e-4 (they lie between -2.2 and 2.2)."""
+    assert_close(found.metrics(), expected.metrics()[-len(found.metrics()) :])
+    assert weight_difference(found, expected) < 2e-4
+
+
+def loss_difference(found: Run, expected: Run) -> float:
+    """The largest relative difference of any step's loss, its parts and the gradient's norm."""
+    pairs = zip(found.metrics(), expected.metrics()[-len(found.metrics()) :], strict=True)
+    return max(abs(one[name] / other[name] - 1) for one, other in pairs for name in other)
+
+
+def weight_difference(found: Run, expected: Run) -> float:
+    """The largest absolute difference of any final weight."""
+    one, other = found.weights(), expected.weights()
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in other)
+
+
+def run_rank(rank: int, port: int, runs: Sequence[Run]) -> None:
+    """One of two processes that do the runs one after the other."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found: list[list[dict[str, float]]] = []
-    for stage in STAGES:
-        recipe = dataclasses.replace(RECIPE, zero_stage=stage)
-        found.append(run(recipe, Placement(num_workers=2), card={}))
-    if rank == 0:
-        Path(out).write_text(json.dumps(found))
+    for run in runs:
+        do(run, rank)
     torch.distributed.destroy_process_group()
 
 
-def test_two_workers_train_as_one_at_every_zero_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both also come at once to an empty cache, where one of them has to make the model."""
-    monkeypatch.setenv("AGENTFLAN_CACHE", str(tmp_path / "cache"))
+def do_with_two(runs: Sequence[Run]) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(run_rank, args=(port, str(tmp_path / "found.json")), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
-    expected = run(RECIPE, Placement())
-    for stage, found in zip(STAGES, json.loads((tmp_path / "found.json").read_text()), strict=True):
-        assert len(found) == 5, stage
-        assert_close(found, expected)
+    torch.multiprocessing.spawn(run_rank, args=(port, runs), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+
+
+def single(folder: Path, name: str, **changes: Any) -> Run:
+    recipe = dataclasses.replace(RECIPE, checkpoint_every=2, **changes)
+    return Run(out=str(folder / name), recipe=recipe, placement=Placement())
+
+
+def with_two(run: Run, name: str, **changes: Any) -> Run:
+    return dataclasses.replace(run, out=str(run.folder.with_name(name)), placement=Placement(num_workers=2), **changes)
+
+
+def check_two_workers(folder: Path, stages: Sequence[Stage]) -> None:
+    """Two workers train as one does, and each goes on with what the other wrote."""
+    ones = {stage: single(folder, f"one-{stage}", zero_stage=stage) for stage in stages}
+    for one in ones.values():
+        do(one)
+    twos = {stage: with_two(one, f"two-{stage}") for stage, one in ones.items()}
+    grown = {stage: with_two(one, f"grown-{stage}", resume_from=str(one.saved_at(2))) for stage, one in ones.items()}
+    do_with_two([*twos.values(), *grown.values()])
+    for stage, one in ones.items():
+        assert_same_training(twos[stage], one)
+        assert len(grown[stage].metrics()) == 3
+        assert_same_training(grown[stage], one)
+        shrunk = dataclasses.replace(one, out=str(folder / f"shrunk-{stage}"), resume_from=str(twos[stage].saved_at(2)))
+        do(shrunk)
+        assert len(shrunk.metrics()) == 3
+        assert_same_training(shrunk, one)
+
+
+def test_two_workers_train_as_one_and_each_goes_on_with_the_others_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeRO-2 and 3. Both also come at once to an empty cache, where one of them has to make the model."""
+    monkeypatch.setenv("AGENTFLAN_CACHE", str(tmp_path / "cache"))
+    check_two_workers(tmp_path, (2, 3))
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_at_every_zero_stage(tmp_path: Path) -> None:
+    check_two_workers(tmp_path, (0, 1))
+
+
+def test_a_converted_state_is_kept_and_checked(tmp_path: Path) -> None:
+    """It is converted once; where a file of it was altered since, once more."""
+    one = single(tmp_path, "one", zero_stage=2)
+    do(one)
+    saved = checkpoint.read(one.saved_at(2))
+    made = checkpoint.universal(saved, tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in sorted(made.rglob("*.pt"))}
+    assert checkpoint.universal(saved, tmp_path) == made
+    assert {path: path.stat().st_mtime_ns for path in sorted(made.rglob("*.pt"))} == files
+    spoilt = next(path for path in files if path.name == "exp_avg.pt")
+    content = bytearray(spoilt.read_bytes())
+    content[-100] ^= 1
+    spoilt.write_bytes(content)
+    checkpoint.universal(saved, tmp_path)
+    assert spoilt.read_bytes() != bytes(content)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", made.name]
+
+
+@pytest.mark.slow
+def test_sameness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table of what must not matter, against one worker with ZeRO-0, packed samples and four micro-batches."""
+    reference = single(tmp_path, "reference")
+    runs = {f"ZeRO-{stage}": single(tmp_path, f"zero-{stage}", zero_stage=stage) for stage in STAGES[1:]}
+    runs["one micro-batch of four blocks"] = dataclasses.replace(
+        single(tmp_path, "whole-batch"), placement=Placement(micro_batch_size=4)
+    )
+    runs["activation checkpointing"] = single(tmp_path, "recomputed", activation_checkpointing=True)
+    runs["a sample in each block"] = dataclasses.replace(
+        single(tmp_path, "unpacked", blocks_per_step=8), blocks=OneSampleEach()
+    )
+    for run in (reference, *runs.values()):
+        do(run)
+    twos = {
+        f"two workers, ZeRO-{stage}": with_two(dataclasses.replace(reference, recipe=recipe), f"two-{stage}")
+        for stage, recipe in ((stage, dataclasses.replace(reference.recipe, zero_stage=stage)) for stage in STAGES)
+    }
+    do_with_two(list(twos.values()))
+    with capsys.disabled():
+        print("\nlargest difference of".ljust(34), "losses (relative)   final weights")  # noqa: T201
+        for name, run in (runs | twos).items():
+            found = f"{loss_difference(run, reference):.1e}", f"{weight_difference(run, reference):.1e}"
+            print(name.ljust(34), found[0].ljust(19), found[1])  # noqa: T201
+    for run in (runs | twos).values():
+        assert_same_training(run, reference)
 
 
 @dataclass(frozen=True)
@@ -116,8 +279,13 @@ class Recorder(UserCallback):  # type: ignore[misc]
 # Ray's own DataContext warns about its own defaults when a trainer starts.
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray")
 @pytest.mark.usefixtures("local_ray")
-def test_a_worker_that_dies_recovers_and_repeats_the_losses(tmp_path: Path) -> None:
-    """Two Ray Train workers, ZeRO-2; rank 1 dies at step 4, after the checkpoint of step 2."""
+def test_a_worker_that_dies_recovers_and_repeats_the_losses(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Two Ray Train workers, ZeRO-2; rank 1 dies at step 4, after the checkpoint of step 2.
+
+    Then the same run, its newest checkpoint damaged, is started again: it goes on from the one before.
+    """
     recipe = dataclasses.replace(RECIPE, zero_stage=2, checkpoint_every=2)
     trainer = make_trainer(
         recipe,
@@ -136,11 +304,31 @@ def test_a_worker_that_dies_recovers_and_repeats_the_losses(tmp_path: Path) -> N
     assert [ranks[0]["step"] for ranks in reports] == [1, 2, 3, 3, 4, 5]
     assert all(losses(ranks[0]) == losses(ranks[1]) for ranks in reports)
     assert losses(reports[2][0]) == losses(reports[3][0])
-    expected = run(RECIPE, Placement())
-    assert_close([losses(ranks[0]) for ranks in [*reports[:2], *reports[3:]]], expected)
+    one = single(tmp_path_factory.mktemp("undisturbed"), "one")
+    do(one)
+    assert_close([losses(ranks[0]) for ranks in [*reports[:2], *reports[3:]]], one.metrics())
     assert result.metrics is not None
     assert {f"loss/{name}" for name in COMPONENTS} | {"validation_loss"} <= result.metrics.keys()
     with result.checkpoint.as_directory() as folder:
-        model = AutoModelForCausalLM.from_pretrained(Path(folder) / "model")
-        assert sorted(path.name for path in Path(folder).iterdir()) == ["metrics.json", "model", "state"]
+        model = AutoModelForCausalLM.from_pretrained(Path(folder) / MODEL_FOLDER)
+        assert checkpoint.read(Path(folder)).step == NUM_STEPS
     assert model.dtype == torch.float32
+    run = tmp_path / "results/fragile"
+    kept = sorted(run.glob("step_*"))
+    assert [path.name.partition("-")[0] for path in kept] == ["step_000004", "step_000005"]
+    shard = next(kept[1].rglob("*rank_1_*_optim_states.pt"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    trainer = make_trainer(
+        recipe,
+        Placement(num_workers=2),
+        BLOCKS,
+        storage_path=str(tmp_path / "results"),
+        name="fragile",
+        make_validation=VALIDATION,
+        card={"data": "0123abcd"},
+        callbacks=[Recorder(tmp_path / "again.jsonl")],
+    )
+    trainer.fit()
+    again = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
+    assert [ranks[0]["step"] for ranks in again] == [5]
+    assert losses(again[0][0]) == losses(reports[-1][0])

@@ -21,7 +21,7 @@ LAYERS = (
     ("train", "evaluate"),
     ("search",),
     ("cluster", "analyse"),
-    ("sweep",),
+    ("finetune", "sweep"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

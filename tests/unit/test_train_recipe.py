@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from typing import Any
 
 import pytest
 
 from agentflan_ray.train import recipe as recipes
+from agentflan_ray.train.adapters import LoraRecipe
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.zero import deepspeed_config
 
@@ -80,6 +82,8 @@ def test_threads_follow_cpus(cpus: float, threads: int) -> None:
         ({"offload": "optimizer"}, "offload='optimizer' needs zero_stage 1 or above, but zero_stage is 0"),
         ({"offload": "parameters", "zero_stage": 2}, "needs zero_stage 3 or above, but zero_stage is 2"),
         ({"precision": "bf16"}, "precision='bf16' needs zero_stage 1 or above"),
+        ({"quantised_gather": True, "zero_stage": 2}, "quantised_gather needs zero_stage 3, the only one that gathers"),
+        ({"quantised_gather": True, "zero_stage": 3}, "quantised_gather needs GPUs.* but use_gpu is False"),
     ],
 )
 def test_combinations_that_deepspeed_cannot_run_are_refused(change: dict[str, Any], words: str) -> None:
@@ -108,7 +112,56 @@ def test_the_papers_numbers() -> None:
     assert all(recipe.learning_rate * recipe.warmup_start_ratio == pytest.approx(4e-6) for recipe in table.values())
 
 
-def test_a_recipe_as_json_is_the_recipe() -> None:
-    fields = recipes.laptop().to_json()
-    fields["betas"] = tuple(fields["betas"])
-    assert TrainRecipe(**fields) == recipes.laptop()
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"secondary_partition": 2}, "secondary_partition is 2, which needs zero_stage 3, but zero_stage is 2"),
+        ({"secondary_partition": 3, "stage": 3}, "secondary_partition is 3, which does not divide the 4 workers"),
+        ({"secondary_partition": 0}, "secondary_partition is 0; it must be at least 1"),
+    ],
+)
+def test_a_secondary_partition_that_cannot_be_is_refused(change: dict[str, Any], words: str) -> None:
+    stage = change.pop("stage", 2)
+    with pytest.raises(ValueError, match=words):
+        deepspeed_config(dataclasses.replace(BASE, zero_stage=stage), Placement(num_workers=4, **change))
+
+
+def test_zero_plus_plus_on_gpus() -> None:
+    recipe = dataclasses.replace(recipes.agentflan_llama2_70b(), quantised_gather=True)
+    config = deepspeed_config(recipe, Placement(num_workers=32, use_gpu=True, secondary_partition=8))
+    assert config["zero_optimization"] == {
+        "stage": 3,
+        "stage3_param_persistence_threshold": 10_000,
+        "zero_quantized_weights": True,
+        "zero_hpz_partition_size": 8,
+    }
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_named_recipes_run_on_gpus_and_are_their_json(name: str) -> None:
+    recipe = recipes.RECIPES[name]()
+    config = deepspeed_config(recipe, Placement(use_gpu=True))
+    assert config["train_batch_size"] == recipe.blocks_per_step
+    assert TrainRecipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+def test_agenttunings_numbers() -> None:
+    table = [recipes.RECIPES[f"agenttuning-{size}"]() for size in ("7b", "13b", "70b")]
+    assert [recipe.learning_rate for recipe in table] == [5e-5, 5e-5, 1e-5]
+    assert [recipe.model for recipe in table] == ["llama2-7b-chat", "llama2-13b-chat", "llama2-70b-chat"]
+    shared = {
+        (r.blocks_per_step, r.block_length, r.weight_decay, r.betas, r.clip_norm, r.warmup_fraction) for r in table
+    }
+    assert shared == {(64, 4096, 0.1, (0.9, 0.95), 1.0, 0.02)}
+
+
+def test_loras_numbers() -> None:
+    small, large = recipes.RECIPES["agent-flan-13b-lora"](), recipes.RECIPES["agent-flan-70b-lora"]()
+    assert (small.learning_rate, large.learning_rate) == (2e-4, 1e-4)
+    assert small.lora == LoraRecipe(rank=64, alpha=16, dropout=0.1)
+    assert large.lora == LoraRecipe(rank=64, alpha=16, dropout=0.05)
+    assert (small.zero_stage, large.zero_stage) == (2, 3)
+    assert (small.blocks_per_step, large.blocks_per_step) == (32, 128)
+    quantised = recipes.RECIPES["agent-flan-70b-qlora"]()
+    assert quantised.lora == LoraRecipe(rank=64, alpha=16, dropout=0.05, quantise="4bit")
+    assert quantised.zero_stage == 2

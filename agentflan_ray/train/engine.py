@@ -103,7 +103,13 @@ class Engine:
         Raises ``OSError`` where the disk is full.
         """
         try:
-            self._engine.save_checkpoint(str(folder), tag=checkpoint.TAG, save_latest=False)
+            # Frozen weights are the base model's, which is there anyway.
+            self._engine.save_checkpoint(
+                str(folder),
+                tag=checkpoint.TAG,
+                save_latest=False,
+                exclude_frozen_parameters=self.recipe.lora is not None,
+            )
         except RuntimeError as error:
             # PyTorch 2.13 says of a full disk no more than where its writer of files failed.
             if "inline_container" not in str(error):
@@ -120,7 +126,7 @@ class Engine:
         groups = self._engine.optimizer.param_groups
         decays = [group["weight_decay"] for group in groups]
         with checkpoint.weights_only():
-            self._engine.load_checkpoint(str(folder), tag=checkpoint.TAG)
+            self._engine.load_checkpoint(str(folder), tag=checkpoint.TAG, load_module_strict=self.recipe.lora is None)
         # From a universal checkpoint DeepSpeed 0.19.8 gives, at stage 3, every group the first one's settings, so that
         # norms and biases would decay too, and one and the same step counter, which each group would raise.
         for group, decay in zip(groups, decays, strict=True):

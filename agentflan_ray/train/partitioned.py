@@ -37,8 +37,8 @@ def load_partitioned(name: str, precision: Precision, config: Mapping[str, Any])
     weight file, which the system may take back. Checkpoints that transformers converts while it loads them
     (:func:`is_converted`) are left to it: there rank 0 maps all files.
 
-    Raises ``ValueError`` where the files are damaged, lack a weight or hold it in another shape, ``OSError`` where there
-    are none; all before the first weight is read, and on all ranks.
+    Raises ``ValueError`` where the files are damaged, lack a weight or hold it in another shape, and ``OSError`` where
+    there are none: on all ranks, before the first weight is read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
     from transformers.integrations import HfDeepSpeedConfig

@@ -129,7 +129,8 @@ class Placement:
         _at_least("num_workers", self.num_workers, 1)
         if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
             raise ValueError(
-                f"min_workers is {self.min_workers}; it must lie between 1 and num_workers, which is {self.num_workers}."
+                f"min_workers is {self.min_workers}; it must lie between 1 and num_workers, which is "
+                f"{self.num_workers}."
             )
         _at_least("micro_batch_size", self.micro_batch_size, 1)
         _at_least("secondary_partition", self.secondary_partition, 1)

@@ -16,8 +16,15 @@ from pyarrow import fs
 
 from agentflan_ray.train import checkpoint
 from agentflan_ray.train.checkpoint import DamagedCheckpoint, is_complete, read, seal, weights_only, write
-from agentflan_ray.train.recipe import TrainRecipe
-from agentflan_ray.train.trainer import _forget_what_is_lost, _say_why, _StopWhatRepeats
+from agentflan_ray.train.recipe import Placement, TrainRecipe
+from agentflan_ray.train.trainer import (
+    _forget_what_is_lost,
+    _num_workers,
+    _read,
+    _Reporter,
+    _say_why,
+    _StopWhatRepeats,
+)
 
 RECIPE = TrainRecipe(model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-2)
 METRICS = {"step": 6, "supervised_tokens": 120, "loss": 2.5}
@@ -183,6 +190,20 @@ def test_ray_forgets_a_list_that_it_could_not_start_with(tmp_path: Path) -> None
     _forget_what_is_lost(fs.LocalFileSystem(), str(snapshot))
 
 
+def test_a_checkpoint_elsewhere_is_fetched_before_it_is_checked(folder: Path, tmp_path: Path) -> None:
+    """From a file system that is no folder of this machine, each time anew."""
+    from ray.train import Checkpoint
+
+    bucket = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    place = Checkpoint(folder.name, bucket)
+    assert _read(place, scratch).folder == scratch / "fetched"
+    flip(folder)
+    with pytest.raises(DamagedCheckpoint, match=f"{SHARD} has the SHA-256"):
+        _read(place, scratch)
+
+
 @pytest.mark.parametrize(
     ("error", "stops"),
     [
@@ -223,3 +244,37 @@ def test_seal_covers_all_that_lies_there(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "manifest-00000-of-00001.json").read_text())
     digest = "a665a45920422f9d417e4867efdc4fb8a04a1f3fff1fa07e998e86f7f7a27ae3"
     assert manifest["files"] == {"model/deep/weights.bin": {"bytes": 3, "sha256": digest}}
+
+
+def test_a_checkpoint_is_copied_behind_the_next_steps_but_not_two_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray.train
+
+    modes: list[str] = []
+    monkeypatch.setattr(
+        ray.train, "report", lambda *_, checkpoint_upload_mode, **__: modes.append(checkpoint_upload_mode.name)
+    )
+    first, second, last = (tmp_path / name for name in ("2", "4", "7"))
+    report = _Reporter(num_steps=7)
+
+    def step(number: int, folder: Path | None = None) -> str:
+        if folder is not None:
+            folder.mkdir()
+        report({"step": number}, folder)
+        return modes[-1]
+
+    assert [step(1), step(2, first), step(3)] == ["SYNC", "ASYNC", "ASYNC"]
+    assert step(4, second) == "SYNC", "the first one is still being copied"
+    shutil.rmtree(first)
+    shutil.rmtree(second)
+    assert [step(5), step(7, last)] == ["SYNC", "SYNC"]
+
+
+def test_elastic_numbers_of_workers_all_share_a_step() -> None:
+    assert _num_workers(RECIPE, Placement(num_workers=2)) == 2
+    assert _num_workers(RECIPE, Placement(num_workers=2, min_workers=1)) == (1, 2)
+    with pytest.raises(ValueError, match=r"blocks_per_step is 4, which 3 workers .* can't share evenly"):
+        _num_workers(RECIPE, Placement(num_workers=4, min_workers=2))
+    with pytest.raises(ValueError, match="min_workers is 3; it must lie between 1 and num_workers, which is 2"):
+        Placement(num_workers=2, min_workers=3)

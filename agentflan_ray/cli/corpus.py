@@ -69,11 +69,9 @@ def add_commands(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     plan.add_argument("corpus", nargs="?", help="a corpus@... folder")
-    add_mixture_flags(plan)
+    add_mixture_flags(plan, required=False)
     add_token_flags(plan)
     training_plan.add_gpu_flags(plan)
-    # Weights belong to the first use alone, which asks for them itself; argparse has no public way to take this back.
-    plan._option_string_actions["--weights"].required = False
     # Where no flag names a model and a length, the first use has these defaults and the second those of its recipe.
     corpus_defaults = {name: plan.get_default(name) for name in ("model", "block_length")}
     plan.set_defaults(run_command=_plan, corpus_defaults=corpus_defaults, model=None, block_length=None)

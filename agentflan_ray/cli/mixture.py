@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from agentflan_ray.mixture import Index, Plan
 
 
-def add_mixture_flags(parser: argparse.ArgumentParser) -> None:
+def add_mixture_flags(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """Shares, budget, fraction and repetition."""
     parser.add_argument(
         "--weights",
         action="append",
-        required=True,
+        required=required,
         help="shares of supervised tokens: reasoning=0.4,general=0.6; or temperature=2: the corpus's own shares to the "
         "power of 1/2; or drop: the paper's way, reasoning : retrieval : understanding = 1 : 0.25 : 0.75 by leaving "
         "text out. Several times with a part of the budget before each, for phases: 0.7:reasoning=1 0.3:general=1",

@@ -235,9 +235,10 @@ class _Count:
             # The float32 gradients are summed in bf16, all of a parameter group at once.
             return parts | {"bucket copies": self.size * trained}
         if self.stage == 3:
-            scattered = self.size * self.filled if ranks > 1 else 0
+            # Put together by rank, and in bf16 what is received once more in float32.
             partitions = 4 * self.filled / ranks if self.size == 2 else 0
-            return {"bucket copies": scattered + partitions, "a gradient": self.size * self.weights.trained_at_once}
+            gradient = self.size * self.weights.trained_at_once
+            return {"bucket copies": self.size * self.filled + partitions, "a gradient": gradient}
         # One rank alone gets a view where the pieces of a bucket lie together, which they do in float32.
         copies = self.size * self.filled if ranks > 1 or self.size == 2 else 0
         if self.stage == 1:

@@ -24,7 +24,8 @@ def deepspeed_config(recipe: TrainRecipe, placement: Placement) -> dict[str, Any
         "train_batch_size": recipe.blocks_per_step,
         "train_micro_batch_size_per_gpu": placement.micro_batch_size,
         "gradient_accumulation_steps": placement.accumulation(recipe),
-        "gradient_clipping": recipe.clip_norm,
+        # At stage 0 the engine clips, which needs the norm anyway.
+        "gradient_clipping": recipe.clip_norm if recipe.zero_stage else 0.0,
         "zero_optimization": _zero(recipe, placement),
     }
     if recipe.precision == "bf16":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ class Engine:
                 torch.nn.utils.clip_grads_with_norm_(learnt, self.recipe.clip_norm, norm)
             self._engine.step()
         return float(norm)
+
+    def peak_memory(self) -> int:
+        """The most bytes so far: allocated by PyTorch on this worker's GPU, or resident of its process on a CPU."""
+        if self.placement.use_gpu:
+            return int(torch.cuda.max_memory_allocated())
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of a small tensor over all ranks, on the CPU."""

@@ -59,7 +59,8 @@ def train(
     Each step reports, on every rank: ``step`` (from 1), ``tokens`` (positions processed so far, padding included),
     ``supervised_tokens`` (so far), ``loss`` (mean over the supervised tokens of the global batch),
     ``loss/<component>`` for each component in the batch, ``learning_rate``, ``grad_norm`` (before clipping),
-    ``tokens_per_second`` and ``seconds`` of the step, all workers together.
+    ``tokens_per_second`` and ``seconds`` of the step, all workers together, and ``memory_gib``, the most that this
+    worker has taken so far.
 
     Every ``validate_every`` steps and at the end the report holds ``validation_loss/<component>``, the mean over the
     component's supervised tokens, and ``validation_loss``, the plain mean of these: each component that is present
@@ -105,6 +106,7 @@ def train(
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
             "tokens_per_second": step_tokens / seconds,
+            "memory_gib": engine.peak_memory() / 2**30,
             "seconds": seconds,
         }
         last = step + 1 == num_steps

@@ -230,7 +230,8 @@ class _Count:
         trained, ranks = self.weights.trained, self.ranks
         parts = self._gradients() | self._buckets()
         if self.stage == 0:
-            return parts | {"bucket copies": self.size * min(trained, BUCKET)}
+            # One rank alone has nothing to sum (train/engine.py).
+            return parts | ({"bucket copies": self.size * min(trained, BUCKET)} if ranks > 1 else {})
         if self.flat_bf16:
             # The float32 gradients are summed in bf16, all of a parameter group at once.
             return parts | {"bucket copies": self.size * trained}

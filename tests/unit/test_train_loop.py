@@ -73,7 +73,11 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert first["loss"] == pytest.approx(math.log(259), rel=0.05)
     assert {name for name in first if name.startswith("loss/")} == {f"loss/{name}" for name in COMPONENTS}
     assert first["learning_rate"] == pytest.approx(5e-3)
-    assert all(value > 0 for name in ("grad_norm", "tokens_per_second", "seconds") for value in reports.series(name))
+    assert all(
+        value > 0
+        for name in ("grad_norm", "tokens_per_second", "seconds", "memory_gib")
+        for value in reports.series(name)
+    )
     assert "validation_loss" not in first
     parts = [last[f"validation_loss/{name}"] for name in COMPONENTS]
     assert last["validation_loss"] == pytest.approx(sum(parts) / len(parts))
@@ -155,9 +159,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(stage: Any) -> None:
     whole = run(recipe, validation=VALIDATION)
     assert list(whole.folders) == [2, 4]
     resumed = run(recipe, validation=VALIDATION, resume_from=checkpoint.read(whole.folders[2]))
-    timed = ("seconds", "tokens_per_second")
-    expected = [{name: value for name, value in each.items() if name not in timed} for each in whole.metrics[2:]]
-    found = [{name: value for name, value in each.items() if name not in timed} for each in resumed.metrics]
+    measured = ("seconds", "tokens_per_second", "memory_gib")
+    expected = [{name: value for name, value in each.items() if name not in measured} for each in whole.metrics[2:]]
+    found = [{name: value for name, value in each.items() if name not in measured} for each in resumed.metrics]
     assert found == expected
 
 

@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
@@ -370,7 +371,7 @@ def million(work: Path) -> dict[str, float]:
         built = time.perf_counter()
         tokens = tokenise(corpus, _tokenizer_path(), 2048, console=console)
         done = time.perf_counter()
-    num_tokens = sum(row["tokens"] for row in tokens.manifest["table"])
+    num_tokens = sum(pc.sum(tokens.index_table(validation)["num_tokens"]).as_py() for validation in (False, True))
     records = corpus.manifest["records"]
     console.print(f"{records}")
     return {

@@ -53,7 +53,6 @@ class Job:
 
     out: str
     placement: Placement
-    command: str = ""
     tracking: Tracking | None = None
     console: Console = field(default_factory=lambda: Console(quiet=True))
 

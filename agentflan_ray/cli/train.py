@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import shlex
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from agentflan_ray.cli.mixture import add_mixture_flags, planner
 
 if TYPE_CHECKING:
     from agentflan_ray.corpus.store import Corpus
+    from agentflan_ray.mixture import Index, Plan
     from agentflan_ray.tokens.tokenise import TokenStore
     from agentflan_ray.train.recipe import TrainRecipe
 
@@ -45,7 +44,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_mixture_flags(parser)
     parser.add_argument("--num-workers", type=int, default=1)
-    parser.add_argument("--cpus-per-worker", type=float, help="default: all of this machine's on one worker")
+    parser.add_argument("--cpus-per-worker", type=float, help="default: one")
     parser.add_argument("--gpus-per-worker", type=int, choices=(0, 1), help="default: 1 where the cluster has GPUs")
     parser.add_argument("--micro-batch-size", type=int, default=1, help="blocks of one worker in one forward pass")
     parser.add_argument("--track", metavar="TRACKER", help="mlflow[=URI] or wandb[=PROJECT], besides TensorBoard")
@@ -66,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     corpus = open_corpus(arguments.corpus)
     out = storage.absolute(arguments.out)
     if arguments.dry_run:
-        _dry_run(arguments, recipe, corpus, console)
+        _dry_run(arguments, recipe, make_plan, corpus, console)
         return
     check_writable(out, "--out")
     cluster.connect()
@@ -76,8 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     placement.accumulation(recipe)
     order = Order(recipe=recipe, tokens=_tokens(corpus, recipe, console), make_plan=make_plan)
-    command = shlex.join(["agentflan", *sys.argv[1:]])
-    finetune(order, Job(out=out, placement=placement, command=command, tracking=tracking, console=console))
+    finetune(order, Job(out=out, placement=placement, tracking=tracking, console=console))
 
 
 def recipe_of(arguments: argparse.Namespace) -> TrainRecipe:
@@ -85,10 +83,9 @@ def recipe_of(arguments: argparse.Namespace) -> TrainRecipe:
 
     Raises ``ValueError`` for a name, a field or a value that there is not.
     """
-    from agentflan_ray.train.recipe import RECIPES
+    from agentflan_ray.train.recipe import recipe_named
 
-    if arguments.recipe not in RECIPES:
-        raise ValueError(f"There is no training recipe {arguments.recipe!r}; choose {', '.join(RECIPES)}.")
+    recipe = recipe_named(arguments.recipe)
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in ("model", "template")}
     changes = {name: value for name, value in changes.items() if value is not None}
     for text in arguments.set:
@@ -96,7 +93,7 @@ def recipe_of(arguments: argparse.Namespace) -> TrainRecipe:
         if not equals or name not in _SETTABLE:
             raise ValueError(f"--set {text} is not FIELD=VALUE with one of the fields {', '.join(sorted(_SETTABLE))}.")
         changes[name] = _literal(name, value)
-    return dataclasses.replace(RECIPES[arguments.recipe](), **changes)
+    return dataclasses.replace(recipe, **changes)
 
 
 _SETTABLE: dict[str, str] = {
@@ -140,7 +137,13 @@ def _tokens(corpus: Corpus, recipe: TrainRecipe, console: Console) -> TokenStore
     return found
 
 
-def _dry_run(arguments: argparse.Namespace, recipe: TrainRecipe, corpus: Corpus, console: Console) -> None:
+def _dry_run(
+    arguments: argparse.Namespace,
+    recipe: TrainRecipe,
+    make_plan: Callable[[Index], Plan],
+    corpus: Corpus,
+    console: Console,
+) -> None:
     from agentflan_ray.tokens.pack import pack
     from agentflan_ray.tokens.tokenise import to_index
     from agentflan_ray.train.recipe import Placement
@@ -151,7 +154,7 @@ def _dry_run(arguments: argparse.Namespace, recipe: TrainRecipe, corpus: Corpus,
     placement = Placement(num_workers=arguments.num_workers, use_gpu=gpu, micro_batch_size=arguments.micro_batch_size)
     settings = deepspeed_config(recipe, placement)
     index = to_index(_tokens(corpus, recipe, console).index_table(validation=False))
-    plan = planner(arguments)(index)
+    plan = make_plan(index)
     console.print(plan_table(plan))
     num_blocks = int(pack(index.num_tokens[plan.rows], recipe.block_length, recipe.seed).max()) + 1
     tokens = num_blocks * recipe.block_length

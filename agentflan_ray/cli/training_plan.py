@@ -85,20 +85,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _recipe(arguments: argparse.Namespace) -> TrainRecipe:
-    from agentflan_ray.train.recipe import RECIPES
+    from agentflan_ray.train.recipe import RECIPES, recipe_named
     from agentflan_ray.train.shapes import BUILT_IN
 
-    recipes = {name: make() for name, make in RECIPES.items()}
-    if arguments.recipe is not None and arguments.recipe not in recipes:
-        raise ValueError(f"There is no training recipe {arguments.recipe!r}; choose {', '.join(recipes)}.")
     if arguments.recipe is None:
+        recipes = {name: make() for name, make in RECIPES.items()}
         if arguments.model is None:
             raise ValueError("Say what is trained: --model llama2-7b, or --recipe with one of " + ", ".join(recipes))
         shape = BUILT_IN.get(arguments.model)
         of_shape = (name for name, each in recipes.items() if shape and BUILT_IN.get(each.model) == shape)
         recipe = recipes[next(of_shape, "agent-flan-7b")]
     else:
-        recipe = recipes[arguments.recipe]
+        recipe = recipe_named(arguments.recipe)
     changes = {"model": arguments.model, "block_length": arguments.block_length}
     return replace(recipe, **{name: value for name, value in changes.items() if value is not None})
 

@@ -139,13 +139,14 @@ class Build:
         if self.order.against:
             # Read first: what is wrong with a set is said at once.
             self.grams = EvaluationGrams.of(self.order.against, self.order.cleaning.ngram)
-        read = self._read(console)
+        grams = None if self.grams is None else ray.put(self.grams)
+        read = self._read(grams, console)
         counts = _count(read)
         self._stop_if_too_many_are_bad(counts)
         kept = _files_of(read, "kept")
         if not kept:
             raise ValueError(f"No record is left to build from: {_listed(_all_reasons(counts))}.")
-        self._clean(kept, console)
+        self._clean(kept, grams, console)
         removed = self._removed(kept)
         counts = _without(counts, removed)
         if not counts["kept"]:
@@ -175,7 +176,7 @@ class Build:
     def _place(self, kind: str, identity: Any) -> str:
         return f"{kind}@{storage.fingerprint(identity)}"
 
-    def _read(self, console: Console) -> list[tuple[str, list[Report]]]:
+    def _read(self, grams: ray.ObjectRef | None, console: Console) -> list[tuple[str, list[Report]]]:
         """Folder by folder the reports of its parts."""
         jobs: list[Job] = []
         # The same source named twice is read once.
@@ -185,16 +186,13 @@ class Build:
             for number, (task, weight) in enumerate(_tasks(source)):
                 name = f"part-{number:05}"
                 jobs.append(Job(storage.join(self.store, folder), name, {**task, "clean": clean}, weight))
-        reports = run_jobs("Reading and cleaning", jobs, partial(steps.read, evaluation=self._grams_ref()), console)
+        reports = run_jobs("Reading and cleaning", jobs, partial(steps.read, evaluation=grams), console)
         by_folder: dict[str, list[Report]] = {folder: [] for folder in self.records}
         for job, report in zip(jobs, reports, strict=True):
             by_folder[job.folder.rpartition("/")[2]].append(report)
         return list(by_folder.items())
 
-    def _grams_ref(self) -> ray.ObjectRef | None:
-        return None if self.grams is None else ray.put(self.grams)
-
-    def _clean(self, kept: Sequence[str], console: Console) -> None:
+    def _clean(self, kept: Sequence[str], grams: ray.ObjectRef | None, console: Console) -> None:
         """Clean what an earlier build read, which cleaned it by other rules."""
         jobs = []
         for part, (uri, name) in self._cleaned(kept).items():
@@ -204,7 +202,7 @@ class Build:
                 "recipe": self.cleaning["recipe"],
             }
             jobs.append(Job(uri, name, task))
-        run_jobs("Cleaning", jobs, partial(steps.clean, evaluation=self._grams_ref()), console)
+        run_jobs("Cleaning", jobs, partial(steps.clean, evaluation=grams), console)
 
     def _removed(self, kept: Sequence[str]) -> pa.Table:
         """What cleaning removes, sorted by part and position; made once and then read."""

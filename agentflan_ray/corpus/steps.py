@@ -61,7 +61,7 @@ def read(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef
         outcomes = read_slices(Slice(**piece) for piece in task["slices"])
     else:
         outcomes = (_drawn(task["case"], index, task["seed"]) for index in range(task["start"], task["stop"]))
-    return _write_records(folder, name, outcomes, task["clean"], evaluation)
+    return _write_records(folder, name, outcomes, task["clean"], _fetched(evaluation))
 
 
 def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None) -> Report:
@@ -71,14 +71,18 @@ def clean(folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRe
     """
     rows = read_table([task["part_uri"]]).to_pylist()
     records = [Outcome(row, Trajectory.from_row(row)) for row in rows]
-    return _write_cleaned(folder, name, task, evaluation, records)
+    return _write_cleaned(folder, name, task, _fetched(evaluation), records)
+
+
+def _fetched(evaluation: ray.ObjectRef | None) -> EvaluationGrams | None:
+    grams: EvaluationGrams | None = None if evaluation is None else ray.get(evaluation)
+    return grams
 
 
 def _write_cleaned(
-    folder: str, name: str, task: dict[str, Any], evaluation: ray.ObjectRef | None, records: Sequence[Outcome]
+    folder: str, name: str, task: dict[str, Any], grams: EvaluationGrams | None, records: Sequence[Outcome]
 ) -> Report:
     recipe = _literals(CleanRecipe, task["recipe"])
-    grams: EvaluationGrams | None = ray.get(evaluation) if evaluation is not None else None
     removed: list[dict[str, Any]] = []
     tool_lists: set[str] = set()
     passed: list[tuple[dict[str, Any], Trajectory]] = []
@@ -127,7 +131,7 @@ def _literals(kind: type[Recipe], values: dict[str, Any]) -> Recipe:
 
 
 def _write_records(
-    folder: str, name: str, outcomes: Iterable[Outcome], clean: dict[str, Any], evaluation: ray.ObjectRef | None
+    folder: str, name: str, outcomes: Iterable[Outcome], clean: dict[str, Any], grams: EvaluationGrams | None
 ) -> Report:
     counts: Counter[tuple[str, str, str]] = Counter()
     last = None
@@ -143,7 +147,7 @@ def _write_records(
             table = pa.Table.from_pylist([row for row, _ in kept], KEPT_SCHEMA)
             write_table(storage.join(folder, "kept", f"{files[-1]}.parquet"), table)
             part = f"{clean['records']}/kept/{files[-1]}.parquet"
-            report = _write_cleaned(clean["folder"], files[-1], {**clean, "part": part}, evaluation, kept)
+            report = _write_cleaned(clean["folder"], files[-1], {**clean, "part": part}, grams, kept)
             finish(clean["folder"], files[-1], report)
             kept.clear()
 

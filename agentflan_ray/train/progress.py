@@ -62,9 +62,12 @@ def shown(path: Path, num_steps: int, console: Console) -> Iterator[None]:
     follower = _Terminal(num_steps, console) if console.is_terminal else _Lines(num_steps, console)
 
     def follow() -> None:
+        size = 0
         with follower:
             while not stop.wait(REFRESH_SECONDS):
-                follower.update(read_curve(path))
+                if path.exists() and (grown := path.stat().st_size) != size:
+                    size = grown
+                    follower.update(read_curve(path))
             follower.update(read_curve(path))
 
     thread = threading.Thread(target=follow, daemon=True)

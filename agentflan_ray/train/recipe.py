@@ -261,6 +261,13 @@ RECIPES: dict[str, Callable[[], TrainRecipe]] = {
 """Named recipes, as the command line takes them."""
 
 
+def recipe_named(name: str) -> TrainRecipe:
+    """The recipe of :data:`RECIPES`; ``ValueError`` for a name that there is not."""
+    if name not in RECIPES:
+        raise ValueError(f"There is no training recipe {name!r}; choose {', '.join(RECIPES)}.")
+    return RECIPES[name]()
+
+
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise ValueError(f"{name} is {value}; it must be at least {least}.")

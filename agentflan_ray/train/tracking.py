@@ -10,8 +10,6 @@ from ray.train import Checkpoint, UserCallback
 
 Kind = Literal["mlflow", "wandb"]
 
-_PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
-
 
 @dataclass(frozen=True)
 class Tracking:
@@ -31,10 +29,8 @@ class Tracking:
         kind, _, place = text.partition("=")
         if kind not in get_args(Kind):
             raise ValueError(f"--track {text} names no tracker; give one of {', '.join(get_args(Kind))}.")
-        if importlib.util.find_spec(_PACKAGES[kind]) is None:
-            raise ValueError(
-                f"--track {kind} needs a package that is not installed; run: pip install {_PACKAGES[kind]}"
-            )
+        if importlib.util.find_spec(kind) is None:
+            raise ValueError(f"--track {kind} needs a package that is not installed; run: pip install {kind}")
         return cls(kind, place)  # type: ignore[arg-type]  # checked above
 
     def of_training(self, name: str, settings: dict[str, Any]) -> UserCallback:
@@ -54,7 +50,7 @@ class Tracking:
 
 
 @dataclass
-class _ToMlflow(UserCallback):  # type: ignore[misc]  # ray is untyped
+class _ToTracker(UserCallback):  # type: ignore[misc]  # ray is untyped
     place: str
     name: str
     settings: dict[str, Any]
@@ -63,33 +59,42 @@ class _ToMlflow(UserCallback):  # type: ignore[misc]  # ray is untyped
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
         """Log the step of the first worker; the run begins with the first step."""
         del run_context, checkpoint
+        if self._run is None:
+            self._run = self._begin()
+        self._log(_numbers(metrics[0]), int(metrics[0]["step"]))
+
+    def _begin(self) -> Any:
+        raise NotImplementedError
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        raise NotImplementedError
+
+
+class _ToMlflow(_ToTracker):
+    def _begin(self) -> Any:
         import mlflow
 
-        if self._run is None:
-            if self.place:
-                mlflow.set_tracking_uri(self.place)
-            mlflow.set_experiment("agentflan-ray")
-            self._run = mlflow.start_run(run_name=self.name)
-            mlflow.log_params(self.settings)
-        # MLflow's names know no slash at their end and no spaces; ours are letters, underlines and one slash.
-        mlflow.log_metrics(_numbers(metrics[0]), step=int(metrics[0]["step"]))
+        if self.place:
+            mlflow.set_tracking_uri(self.place)
+        mlflow.set_experiment("agentflan-ray")
+        run = mlflow.start_run(run_name=self.name)
+        mlflow.log_params(self.settings)
+        return run
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        import mlflow
+
+        mlflow.log_metrics(values, step=step)
 
 
-@dataclass
-class _ToWandb(UserCallback):  # type: ignore[misc]  # ray is untyped
-    place: str
-    name: str
-    settings: dict[str, Any]
-    _run: Any = None
-
-    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Checkpoint | None) -> None:
-        """Log the step of the first worker; the run begins with the first step."""
-        del run_context, checkpoint
+class _ToWandb(_ToTracker):
+    def _begin(self) -> Any:
         import wandb
 
-        if self._run is None:
-            self._run = wandb.init(project=self.place or "agentflan-ray", name=self.name, config=self.settings)
-        self._run.log(_numbers(metrics[0]), step=int(metrics[0]["step"]))
+        return wandb.init(project=self.place or "agentflan-ray", name=self.name, config=self.settings)
+
+    def _log(self, values: dict[str, float], step: int) -> None:
+        self._run.log(values, step=step)
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ from agentflan_ray.train.loop import train
 from agentflan_ray.train.memory import Memory, options, predict, recommend, refusal, smallest_cluster, weights_of
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.shapes import BUILT_IN, ModelShape, from_config
+from tests.unit.shape_examples import config_of
 
 LLAMA2 = {size: BUILT_IN[f"llama2-{size}"] for size in ("7b", "13b", "70b")}
 
@@ -273,18 +274,8 @@ M_MMAP_THRESHOLD = -3
 
 def make_model(shape: ModelShape, folder: Path) -> None:
     """Random weights and a tokenizer in a Hugging Face directory."""
-    config = LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=shape.max_positions,
-        tie_word_embeddings=shape.tied,
-    )
     models.load_tokenizer("tiny-llama").save_pretrained(folder)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config_of(shape)).save_pretrained(folder)
 
 
 def resident() -> int:

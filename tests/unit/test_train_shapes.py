@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from agentflan_ray.train.shapes import BUILT_IN, ModelShape, attended_keys, from_config, shape_of
+from tests.unit.shape_examples import config_of
 
 SMALL = {
     "vocab_size": 320,
@@ -29,20 +30,6 @@ CONFIGS: dict[str, Any] = {
     "llama, biases everywhere": LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
     "llama, no groups": LlamaConfig(**{**SMALL, "num_key_value_heads": None}),
 }
-
-
-def config_of(shape: ModelShape) -> LlamaConfig:
-    """The published numbers, as transformers takes them."""
-    return LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
-        max_position_embeddings=shape.max_positions,
-        tie_word_embeddings=shape.tied,
-    )
 
 
 def assert_counts(shape: ModelShape, config: Any) -> None:

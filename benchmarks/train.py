@@ -135,6 +135,12 @@ class PackedBlocks:
     def __len__(self) -> int:
         return max(block for block, _, _ in self._samples) + 1
 
+    @property
+    def groups(self) -> Any:
+        from agentflan_ray.tokens.block import COMPONENT_GROUPS
+
+        return COMPONENT_GROUPS
+
     def __getitem__(self, number: int) -> Any:
         from agentflan_ray.tokens.block import empty_block
 
@@ -217,7 +223,7 @@ def train_ours(samples: Samples) -> None:
         warmup_fraction=0.0,
         minimum_ratio=1.0,
     )
-    clock, sums = _Clock(), losses.component_sums
+    clock, sums = _Clock(), losses.group_sums
 
     def timed(*arguments: Any) -> Any:
         began = time.perf_counter()
@@ -229,7 +235,7 @@ def train_ours(samples: Samples) -> None:
         clock.end(metrics["loss"])
         clock.begin()
 
-    losses.component_sums = timed
+    losses.group_sums = timed
     clock.begin()
     train(recipe, Placement(cpus_per_worker=CORES), PackedBlocks(samples), report=report)
 

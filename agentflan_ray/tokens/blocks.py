@@ -9,19 +9,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agentflan_ray import storage
 from agentflan_ray.corpus.store import write_table
 from agentflan_ray.mixture import Mixture, Plan, make_plan
 from agentflan_ray.randomness import stable_hash
-from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
-from agentflan_ray.tokens.block import Block, empty_block
+from agentflan_ray.sample import CAPABILITIES, CHAT_FORMS, COMPONENTS, component_of
+from agentflan_ray.tokens.block import PIECES, Block, Group, empty_block
 from agentflan_ray.tokens.pack import pack
 from agentflan_ray.tokens.tokenise import TokenStore, to_index
 
 PLAN_SCHEMA = pa.schema(
-    [("block", pa.int32()), ("id", pa.string()), ("shard", pa.string()), ("row", pa.int32()), ("mask", pa.uint8())]
+    [
+        ("block", pa.int32()),
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("shard", pa.string()),
+        ("row", pa.int32()),
+        ("mask", pa.uint8()),
+    ]
 )
 
 
@@ -52,6 +60,7 @@ def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: s
         [
             pa.array(blocks, pa.int32()),
             chosen["id"],
+            chosen["source"].cast(pa.string()),
             chosen["shard"].cast(pa.string()),
             chosen["row"],
             pa.array(plan.masks, pa.uint8()),
@@ -86,6 +95,9 @@ class PlannedBlocks:
         self._pad_token_id = pad_token_id
         blocks = self._plan["block"].to_numpy()
         self._bounds = np.searchsorted(blocks, np.arange(int(blocks.max()) + 2 if len(blocks) else 1))
+        sources = sorted(pc.unique(self._plan["source"]).to_pylist())
+        self._sources = pc.index_in(self._plan["source"], pa.array(sources, pa.string())).to_numpy()
+        self.groups = tuple(Group(c, source, piece) for source in sources for piece in PIECES for c in COMPONENTS)  # type: ignore[arg-type]
         self._shards: dict[str, pa.Table] = {}
 
     def __len__(self) -> int:
@@ -103,10 +115,12 @@ class PlannedBlocks:
             end = at + len(ids)
             block.input_ids[at:end] = ids
             block.position_ids[at:end] = np.arange(len(ids))
-            lookup = _component_tags(
+            lookup = _group_tags(
                 shard["form"][place].as_py(), shard["case"][place].as_py(), self._plan["mask"][row].as_py()
             )
-            block.tags[at:end] = lookup[shard["tags"][place].values.to_numpy()]
+            tags = lookup[shard["tags"][place].values.to_numpy()]
+            first = self._sources[row] * len(PIECES) * len(COMPONENTS)
+            block.tags[at:end] = np.where(tags < 0, -1, first + tags)
             at = end
         # Padding goes on as a sample of its own, so that nothing attends to it and it attends to nothing.
         block.position_ids[at:] = np.arange(self._block_length - at)
@@ -131,10 +145,16 @@ def _kept_here(uri: str, name: str) -> str:
     return str(local)
 
 
-def _component_tags(form: str, case: str, mask: int) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """Capability tag to component tag, -1 where the component is not learnt; the last entry serves the tag -1."""
-    components = [COMPONENTS.index(component_of(form, case, capability)) for capability in CAPABILITIES]
-    return np.array([c if mask >> c & 1 else -1 for c in components] + [-1], dtype=np.int8)
+def _group_tags(form: str, case: str, mask: int) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """Capability tag to group among those of one source, -1 where the component is not learnt; the last entry serves
+    the tag -1. In an explicit format what carries no other capability is the format's own."""
+    tags = []
+    for capability in CAPABILITIES:
+        component = COMPONENTS.index(component_of(form, case, capability))
+        explicit = "format" if capability == "instruction" else "content"
+        piece = PIECES.index("" if form in CHAT_FORMS else explicit)
+        tags.append(piece * len(COMPONENTS) + component if mask >> component & 1 else -1)
+    return np.array([*tags, -1], dtype=np.int16)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.tokens.block import Block
+from agentflan_ray.tokens.block import COMPONENT_GROUPS, Block, Group
 
 NUM_COMPONENTS = len(COMPONENTS)
 
@@ -25,6 +25,11 @@ class RandomBlocks:
     vocabulary_size: int
     seed: int = 0
 
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The components."""
+        return COMPONENT_GROUPS
+
     def __call__(self) -> RandomBlocks:
         return self
 
@@ -37,12 +42,12 @@ class RandomBlocks:
         return Block(
             input_ids=random.integers(self.vocabulary_size, size=self.block_length, dtype=np.int32),
             position_ids=np.concatenate([np.arange(border), np.arange(self.block_length - border)]).astype(np.int32),
-            tags=random.integers(-1, NUM_COMPONENTS, size=self.block_length, dtype=np.int8),
+            tags=random.integers(-1, NUM_COMPONENTS, size=self.block_length, dtype=np.int8).astype(np.int16),
         )
 
 
-def targets(position_ids: npt.NDArray[np.int32], tags: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """The component of the *next* token of each position, -1 where it is no target. Both arguments are (..., L).
+def targets(position_ids: npt.NDArray[np.int32], tags: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """The group of the *next* token of each position, -1 where it is no target. Both arguments are (..., L).
 
     Position t predicts token t + 1, so the last position has no target, and neither has the last token of a packed
     sample: the token after it has position 0.
@@ -52,6 +57,6 @@ def targets(position_ids: npt.NDArray[np.int32], tags: npt.NDArray[np.int8]) -> 
     return shifted
 
 
-def count_targets(block_targets: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """Number of supervised tokens of each component, (NUM_COMPONENTS,)."""
-    return np.bincount(block_targets[block_targets >= 0], minlength=NUM_COMPONENTS).astype(np.int64)
+def count_targets(block_targets: npt.NDArray[np.int16], num_groups: int = NUM_COMPONENTS) -> npt.NDArray[np.int64]:
+    """Number of supervised tokens of each group, (num_groups,)."""
+    return np.bincount(block_targets[block_targets >= 0], minlength=num_groups).astype(np.int64)

@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch.distributed
 
 from agentflan_ray.train import checkpoint, models
 from agentflan_ray.train.adapters import add_adapters
+from agentflan_ray.train.blocks import NUM_COMPONENTS
 from agentflan_ray.train.environment import prepare_worker
 from agentflan_ray.train.losses import ComponentLoss
 from agentflan_ray.train.partitioned import is_converted, load_partitioned
@@ -25,11 +27,15 @@ from agentflan_ray.train.zero import deepspeed_config
 class Engine:
     """A model under training on this rank. Gradients are those of sum / global number of supervised tokens.
 
+    ``seconds``: what making it took, by what it went to. ``device_name``: the GPU's, None on a CPU.
+
     With ``load_universal`` it loads a state that other numbers of workers wrote: see :func:`checkpoint.universal`.
     """
 
     def __init__(self, recipe: TrainRecipe, placement: Placement, *, load_universal: bool = False) -> None:
         self.recipe, self.placement = recipe, placement
+        self.seconds: dict[str, float] = {}
+        clock = _Clock(self.seconds)
         config = deepspeed_config(recipe, placement)
         if load_universal:
             config["checkpoint"] = {"load_universal": True}
@@ -37,6 +43,7 @@ class Engine:
         _join_process_group(placement)
         import deepspeed
 
+        clock.lap("DeepSpeed")
         torch.set_float32_matmul_precision("highest" if recipe.matmul == "exact" else "medium")
         torch.manual_seed(recipe.seed)
         self.tokenizer = models.load_tokenizer(recipe.model, recipe.template)
@@ -44,6 +51,7 @@ class Engine:
         if recipe.activation_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
         self.module = ComponentLoss(self.model)
+        clock.lap("model")
         groups = parameter_groups(self.model, recipe.weight_decay)
         optimizer = None
         if recipe.offload == "none":
@@ -54,16 +62,22 @@ class Engine:
         self.rank: int = torch.distributed.get_rank()
         self.world_size: int = torch.distributed.get_world_size()
         self._device = self._engine.device
+        self.device_name: str | None = torch.cuda.get_device_name() if placement.use_gpu else None
+        clock.lap("engine")
         if self.world_size == 1 and recipe.zero_stage == 0:
             # DeepSpeed 0.19.8 would copy all gradients to sum them with nobody's: a tenth of a step of SmolLM2 on CPU.
             self._engine.enable_backward_allreduce = False
 
     def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, targets: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        targets: torch.Tensor,
+        num_groups: int = NUM_COMPONENTS,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the losses, and sums by component: see :class:`losses.ComponentLoss`."""
+        """Sum of the losses, and sums by group: see :class:`losses.ComponentLoss`."""
         outputs: tuple[torch.Tensor, torch.Tensor] = self._engine(
-            *(each.to(self._device) for each in (input_ids, position_ids, targets))
+            *(each.to(self._device) for each in (input_ids, position_ids, targets)), num_groups
         )
         return outputs
 
@@ -147,6 +161,17 @@ class Engine:
         for state in self._engine.optimizer.state.values():
             if torch.is_tensor(state.get("step")):
                 state["step"] = state["step"].clone()
+
+
+class _Clock:
+    """Fills in the seconds of each part of a row of work."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds, self._began = seconds, time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._seconds[name], self._began = now - self._began, now
 
 
 def _make_model(recipe: TrainRecipe, placement: Placement, config: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ benchmark on the cluster itself replaces it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -65,6 +66,25 @@ GPUS: Mapping[str, Gpu] = dict(
         _gpu("rtx4090-24g", 23.6, 165.2, "pcie", 16, 12.5, 0.50),
     )
 )
+
+_DEVICE_NAMES: tuple[tuple[str, str], ...] = (
+    (r"A100-\S*40GB", "a100-40g"),
+    (r"A100-\S*80GB|A100 80GB", "a100-80g"),
+    # Not the H100 PCIe or NVL, whose peaks are lower.
+    (r"H100 80GB HBM3", "h100-80g"),
+    (r"H200$", "h200-141g"),
+    (r"B200$", "b200-180g"),
+    (r"L40S$", "l40s-48g"),
+    (r"A10G$", "a10g-24g"),
+    (r"RTX 4090$", "rtx4090-24g"),
+)
+"""Patterns of what drivers call them, and the names here."""
+
+
+def gpu_of_device(device_name: str) -> Gpu | None:
+    """The GPU that ``torch.cuda.get_device_name`` names, None for one that is not in :data:`GPUS`."""
+    return next((GPUS[name] for pattern, name in _DEVICE_NAMES if re.search(pattern, device_name)), None)
+
 
 BUS_EFFICIENCY = 0.7
 """Prior: the part of a link's bandwidth that collectives of many megabytes reach."""

@@ -11,22 +11,23 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from agentflan_ray import storage
 from agentflan_ray.randomness import stable_hash
-from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.tokens.block import Block, Blocks
 from agentflan_ray.tokens.loader import Loader
 from agentflan_ray.train import checkpoint
-from agentflan_ray.train.blocks import NUM_COMPONENTS, count_targets, targets
+from agentflan_ray.train.blocks import count_targets, targets
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
+from agentflan_ray.train.metering import Utilisation, mean_losses
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 Report = Callable[[dict[str, Any], Path | None], None]
@@ -53,18 +54,21 @@ def train(
     finish: Finish | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: Path | None = None,
+    startup: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Train and return the metrics of the last report. Every rank calls it with the same arguments.
 
     Each step reports, on every rank: ``step`` (from 1), ``tokens`` (positions processed so far, padding included),
     ``supervised_tokens`` (so far), ``loss`` (mean over the supervised tokens of the global batch),
-    ``loss/<component>`` for each component in the batch, ``learning_rate``, ``grad_norm`` (before clipping),
-    ``tokens_per_second`` and ``seconds`` of the step, all workers together, and ``memory_gib``, the most that this
-    worker has taken so far.
+    its parts as of :func:`metering.mean_losses` (``loss/<component>``, ``source_loss/<source>``,
+    ``explicit_loss/<piece>``), ``learning_rate``, ``grad_norm`` (before clipping), ``tokens_per_second`` and
+    ``seconds`` of the step, all workers together, ``tflops`` and ``mfu`` as of
+    :meth:`metering.Utilisation.metrics`, and ``memory_gib``, the most that this worker has taken so far. The first
+    report also says where the time before it went: ``startup_seconds/<what>``, with those of ``startup``.
 
-    Every ``validate_every`` steps and at the end the report holds ``validation_loss/<component>``, the mean over the
-    component's supervised tokens, and ``validation_loss``, the plain mean of these: each component that is present
-    weighs the same, however many tokens it has, so that mixtures are compared on equal terms.
+    Every ``validate_every`` steps and at the end the report holds the same parts with ``validation_`` before their
+    names, and ``validation_loss``, the plain mean of the components': each that is present weighs the same, however
+    many tokens it has, so that mixtures are compared on equal terms.
 
     Every ``checkpoint_every`` steps and at the end (0: never) the report comes with a folder that holds this rank's
     part of a checkpoint. The last report always comes with a folder: it holds ``metrics.json`` (rank 0), and with
@@ -88,27 +92,38 @@ def train(
     scratch = scratch or Path(tempfile.mkdtemp(prefix="agentflan-train-"))
     engine, first_step, supervised_tokens = _begin(recipe, placement, num_steps, resume_from, scratch)
     loader = _loader(engine, blocks, recipe.blocks_per_step)
+    utilisation = Utilisation(recipe, engine.model.config, engine.device_name)
+    started = {f"startup_seconds/{name}": value for name, value in {**(startup or {}), **engine.seconds}.items()}
     writer = _scalar_writer(tensorboard) if tensorboard and engine.rank == 0 else None
     metrics: dict[str, Any] = {}
     for step in range(first_step, num_steps):
         began = time.perf_counter()
         learning_rate = recipe.learning_rate_at(step, num_steps)
-        sums, counts, grad_norm = _train_step(engine, loader, step, learning_rate)
-        supervised_tokens += int(counts.sum())
+        done = _train_step(engine, loader, step, learning_rate)
+        supervised_tokens += int(done.counts.sum())
         seconds = time.perf_counter() - began
         step_tokens = recipe.blocks_per_step * recipe.block_length
         metrics = {
             "step": step + 1,
             "tokens": (step + 1) * step_tokens,
             "supervised_tokens": supervised_tokens,
-            "loss": float(sums.sum() / counts.sum()),
-            **_by_component("loss", sums, counts),
+            "loss": float(done.sums.sum() / done.counts.sum()),
+            **mean_losses(blocks.groups, done.sums, done.counts),
             "learning_rate": learning_rate,
-            "grad_norm": grad_norm,
+            "grad_norm": done.grad_norm,
             "tokens_per_second": step_tokens / seconds,
+            **utilisation.metrics(
+                tokens=step_tokens,
+                attended=done.attended,
+                supervised=float(done.counts.sum()),
+                seconds=seconds,
+                num_workers=engine.world_size,
+            ),
             "memory_gib": engine.peak_memory() / 2**30,
             "seconds": seconds,
         }
+        if step == first_step:
+            metrics |= {**started, "startup_seconds/first step": seconds}
         last = step + 1 == num_steps
         if validation is not None and (last or _is_due(step, recipe.validate_every)):
             metrics |= validate(engine, validation)
@@ -147,6 +162,7 @@ def _begin(
     if resume_from is None:
         return Engine(recipe, placement), 0, 0
     resume_from.check(recipe, num_steps)
+    began = time.perf_counter()
     # Without ZeRO every rank keeps the whole state, so there is nothing to convert.
     converts = recipe.zero_stage > 0 and resume_from.num_workers != placement.num_workers
     engine = Engine(recipe, placement, load_universal=converts)
@@ -154,6 +170,7 @@ def _begin(
         engine.load(checkpoint.universal(resume_from, scratch))
     else:
         engine.load(resume_from.folder / checkpoint.STATE_FOLDER)
+    engine.seconds["checkpoint"] = time.perf_counter() - began - sum(engine.seconds.values())
     return engine, resume_from.step, resume_from.supervised_tokens
 
 
@@ -166,61 +183,77 @@ def _new_folder(scratch: Path, rank: int, step: int) -> Path:
 
 def validate(engine: Engine, blocks: Blocks) -> dict[str, float]:
     """Losses on held-out blocks, see :func:`train`."""
-    sums, counts = torch.zeros(NUM_COMPONENTS, dtype=torch.float64), np.zeros(NUM_COMPONENTS, dtype=np.int64)
+    num_groups = len(blocks.groups)
+    sums, counts = torch.zeros(num_groups, dtype=torch.float64), np.zeros(num_groups, dtype=np.int64)
     loader = _loader(engine, blocks, engine.placement.micro_batch_size * engine.world_size)
     engine.module.eval()
     with torch.no_grad():
         for (micro_batch,) in loader:
-            batch = _Batch(micro_batch)
-            sums += engine.forward(*batch.tensors())[1].cpu()
+            batch = _Batch(micro_batch, num_groups)
+            sums += engine.forward(*batch.tensors(), num_groups)[1].cpu()
             counts += batch.counts
-    totals = engine.sum_over_ranks(torch.cat([sums, torch.from_numpy(counts).double()]))
-    sums, all_counts = totals[:NUM_COMPONENTS], totals[NUM_COMPONENTS:]
-    losses = _by_component("validation_loss", sums, all_counts)
-    if not losses:
+    totals = engine.sum_over_ranks(torch.cat([sums, torch.from_numpy(counts).double()])).numpy()
+    losses = mean_losses(blocks.groups, totals[:num_groups], totals[num_groups:], "validation_")
+    components = [value for name, value in losses.items() if name.startswith("validation_loss/")]
+    if not components:
         raise ValueError(f"None of the {len(blocks)} validation blocks has a supervised token.")
-    return {"validation_loss": sum(losses.values()) / len(losses), **losses}
+    return {"validation_loss": sum(components) / len(components), **losses}
 
 
 class _Batch:
     """The blocks of one forward pass of one rank, with their targets."""
 
-    def __init__(self, blocks: list[Block]) -> None:
+    def __init__(self, blocks: list[Block], num_groups: int) -> None:
         self.input_ids = np.stack([block.input_ids for block in blocks])
         self.position_ids = np.stack([block.position_ids for block in blocks])
         self.targets = targets(self.position_ids, np.stack([block.tags for block in blocks]))
-        self.counts = count_targets(self.targets)
+        self.counts = count_targets(self.targets, num_groups)
+        self.attended = int(self.position_ids.sum()) + self.position_ids.size
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return tuple(torch.from_numpy(each).long() for each in (self.input_ids, self.position_ids, self.targets))  # type: ignore[return-value]
 
 
-def _train_step(
-    engine: Engine, loader: Loader, step: int, learning_rate: float
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Sums of the losses and numbers of the targets by component over all ranks, and the norm of the gradient."""
+class _Done(NamedTuple):
+    """What a step did, over all ranks: sums of the losses and numbers of the targets of each group, how many keys its
+    tokens attended to, and the norm of the gradient."""
+
+    sums: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.float64]
+    attended: float
+    grad_norm: float
+
+
+def _train_step(engine: Engine, loader: Loader, step: int, learning_rate: float) -> _Done:
     recipe, blocks = engine.recipe, loader.blocks
+    num_groups = len(blocks.groups)
     # Dropout and the like depend on seed, step and rank alone, so that no generator state has to be kept.
     torch.manual_seed(stable_hash(recipe.seed, step, engine.rank))
-    batches = [_Batch(micro_batch) for micro_batch in loader[step]]
-    counts = engine.sum_over_ranks(torch.from_numpy(np.sum([batch.counts for batch in batches], axis=0)).double())
+    batches = [_Batch(micro_batch, num_groups) for micro_batch in loader[step]]
+    own = [*np.sum([batch.counts for batch in batches], axis=0), sum(batch.attended for batch in batches)]
+    *counts, attended = engine.sum_over_ranks(torch.tensor(own, dtype=torch.float64)).tolist()
+    num_targets = sum(counts)
     last_block = min((step + 1) * recipe.blocks_per_step, len(blocks)) - 1
-    if counts.sum() == 0:
+    if num_targets == 0:
         raise ValueError(
             f"Step {step + 1} (blocks {step * recipe.blocks_per_step} to {last_block}) has no supervised token; "
             "its blocks hold only prompts."
         )
     engine.module.train()
-    sums = torch.zeros(NUM_COMPONENTS, dtype=torch.float64)
+    sums = torch.zeros(num_groups, dtype=torch.float64)
     for index, batch in enumerate(batches):
-        total, by_component = engine.forward(*batch.tensors())
-        engine.backward(total, num_targets=float(counts.sum()))
-        sums += by_component.cpu()
+        total, by_group = engine.forward(*batch.tensors(), num_groups)
+        engine.backward(total, num_targets=num_targets)
+        sums += by_group.cpu()
         if index + 1 < len(batches):
             engine.next_micro_batch()
     sums = engine.sum_over_ranks(sums)
     if not bool(torch.isfinite(sums).all()):
-        broken = ", ".join(name for name, value in zip(COMPONENTS, sums, strict=True) if not math.isfinite(value))
+        broken = ", ".join(
+            f"{group.component} of {group.source}" if group.source else group.component
+            for group, value in zip(blocks.groups, sums.tolist(), strict=True)
+            if not math.isfinite(value)
+        )
         raise FloatingPointError(
             f"The loss of step {step + 1} (blocks {step * recipe.blocks_per_step} to {last_block}) is not finite in "
             f"{broken}; nothing was learnt from it. Lower the learning rate (now {learning_rate:.2g}) or look at "
@@ -232,21 +265,12 @@ def _train_step(
             f"The gradient of step {step + 1} (blocks {step * recipe.blocks_per_step} to {last_block}) is not finite; "
             f"nothing was learnt from it. Lower the learning rate (now {learning_rate:.2g})."
         )
-    return sums, counts, grad_norm
+    return _Done(sums.numpy(), np.array(counts), attended, grad_norm)
 
 
 def _loader(engine: Engine, blocks: Blocks, batch_size: int) -> Loader:
     size, length = engine.placement.micro_batch_size, engine.recipe.block_length
     return Loader(blocks, length, batch_size, engine.rank, engine.world_size, size)
-
-
-def _by_component(prefix: str, sums: torch.Tensor, counts: torch.Tensor) -> dict[str, float]:
-    """Mean loss of each component that occurs."""
-    return {
-        f"{prefix}/{name}": float(total / count)
-        for name, total, count in zip(COMPONENTS, sums, counts, strict=True)
-        if count > 0
-    }
 
 
 def _is_due(step: int, every: int) -> bool:

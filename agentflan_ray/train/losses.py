@@ -54,11 +54,15 @@ class ComponentLoss(nn.Module):
         self.token_losses: TokenLosses | None = None
 
     def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, targets: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        targets: torch.Tensor,
+        num_groups: int = NUM_COMPONENTS,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum of the cross entropies, a scalar with gradient, and the sums by component, (NUM_COMPONENTS,) float64.
+        """Sum of the cross entropies, a scalar with gradient, and the sums by group, (num_groups,) float64.
 
-        All arguments are (rows, L); ``targets`` as of :func:`blocks.targets`.
+        The tensors are (rows, L); ``targets`` as of :func:`blocks.targets`, each below ``num_groups``.
         """
         hidden = self.model.base_model(
             input_ids=input_ids,
@@ -77,13 +81,13 @@ class ComponentLoss(nn.Module):
             # the head is a collective, so all ranks must make the same number of calls. A chunk may therefore be empty.
             total, each = _called_cross_entropy(head, states, labels, num_chunks=-(-input_ids.numel() // HEAD_CHUNK))
         self.token_losses = TokenLosses(each, places)
-        return total, component_sums(each, targets.flatten().index_select(0, places))
+        return total, group_sums(each, targets.flatten().index_select(0, places), num_groups)
 
 
-def component_sums(losses: torch.Tensor, components: torch.Tensor) -> torch.Tensor:
-    """Sums of the losses (n,) of each component (n,), as (NUM_COMPONENTS,) float64."""
-    kinds = torch.arange(NUM_COMPONENTS, device=losses.device)
-    return (components == kinds[:, None]).double() @ losses.double()
+def group_sums(losses: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Sums of the losses (n,) of each group (n,) int64, as (num_groups,) float64."""
+    sums = torch.zeros(num_groups, dtype=torch.float64, device=losses.device)
+    return sums.index_add_(0, groups, losses.double())
 
 
 def head_cross_entropy(

@@ -25,6 +25,7 @@ _SHOWN = (
     ("learning_rate", "learning rate", "{:.2e}"),
     ("grad_norm", "gradient norm", "{:.3f}"),
     ("tokens_per_second", "tokens/s", "{:,.0f}"),
+    ("mfu", "of the GPU's peak", "{:.1%}"),
     ("memory_gib", "memory, GiB", "{:.2f}"),
 )
 """Metric, its name in the table, and how it is written."""
@@ -63,12 +64,22 @@ def shown(path: Path, num_steps: int, console: Console) -> Iterator[None]:
 
     def follow() -> None:
         size = 0
+        started: set[str] = set()
+
+        def update() -> None:
+            rows = read_curve(path)
+            for line in map(startup_line, rows):
+                if line and line not in started:
+                    started.add(line)
+                    console.print(line, soft_wrap=True, highlight=False)
+            follower.update(rows)
+
         with follower:
             while not stop.wait(REFRESH_SECONDS):
                 if path.exists() and (grown := path.stat().st_size) != size:
                     size = grown
-                    follower.update(read_curve(path))
-            follower.update(read_curve(path))
+                    update()
+            update()
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -77,6 +88,16 @@ def shown(path: Path, num_steps: int, console: Console) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+def startup_line(row: dict[str, Any]) -> str:
+    """Where the time before a run's first step went, and that of the step; "" for any other step."""
+    prefix = "startup_seconds/"
+    parts = {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
+    if not parts:
+        return ""
+    each = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+    return f"First step after {sum(parts.values()):.1f} s: {each}"
 
 
 class _Lines:
@@ -125,21 +146,25 @@ class _Terminal:
 
 
 def step_table(rows: list[dict[str, Any]]) -> Table:
-    """The last step's numbers, and of each component the losses at first, now and on held-out text."""
+    """The last step's numbers, and the losses at first, now and on held-out text of each component, and of the explicit
+    formats' own tokens and their content."""
     last = rows[-1]
     table = Table.grid(padding=(0, 2))
     for label, value in _values(_latest(rows)):
         table.add_row(label, value)
-    components = sorted({name.partition("/")[2] for row in rows for name in row if name.startswith("loss/")})
     losses = Table(box=None)
-    for column in ("component", "first", "now", "held out"):
-        losses.add_column(column, justify="left" if column == "component" else "right")
-    for component in components:
-        series = [row[f"loss/{component}"] for row in rows if f"loss/{component}" in row]
-        held_out = _latest(rows).get(f"validation_loss/{component}")
-        losses.add_row(
-            component, f"{series[0]:.3f}", f"{series[-1]:.3f}", "" if held_out is None else f"{held_out:.3f}"
-        )
+    for column in ("loss of", "first", "now", "held out"):
+        losses.add_column(column, justify="left" if column == "loss of" else "right")
+    for prefix in ("loss/", "explicit_loss/"):
+        for name in sorted({name for row in rows for name in row if name.startswith(prefix)}):
+            series = [row[name] for row in rows if name in row]
+            held_out = _latest(rows).get(f"validation_{name}")
+            losses.add_row(
+                name.partition("/")[2],
+                f"{series[0]:.3f}",
+                f"{series[-1]:.3f}",
+                "" if held_out is None else f"{held_out:.3f}",
+            )
     both = Table.grid(padding=(0, 4))
     both.add_row(table, losses)
     both.title = f"Step {last['step']}, {last['supervised_tokens']:,} supervised tokens"

@@ -116,18 +116,21 @@ class ModelShape:
             )
         return self.layers * rank * sum(sum(self.matrices[name]) for name in names)
 
-    def flops_per_token(self, attended: float, *, frozen: bool = False, recomputed: bool = False) -> float:
+    def flops_per_token(
+        self, attended: float, *, supervised: float = 1.0, frozen: bool = False, recomputed: bool = False
+    ) -> float:
         """Floating point operations of one token, forward and backward.
 
         A matrix of N parameters costs 2N forward, 2N for the gradient of its input, and 2N for its own gradient, which
         a ``frozen`` one does without. Attention costs 4 * width for each of the ``attended`` keys of a token forward
-        (scores and weighted values, 2 each) and twice that backward. ``recomputed``: activation checkpointing runs
+        (scores and weighted values, 2 each) and twice that backward. The head works for the ``supervised`` share of the
+        tokens. ``recomputed``: activation checkpointing runs
         the layers' forward pass once more. Full training of a causal block of length S is 6N + 6 * layers * width * S:
         PaLM (arXiv 2204.02311, appendix B) has twice the attention term, as it counts keys that the mask hides. The
         embedding looks up and costs nothing; norms, activations and softmax are left out, as there.
         """
         layers = self.layers * self.matrix_parameters_per_layer
-        head = self.vocabulary * self.hidden
+        head = supervised * self.vocabulary * self.hidden
         attention = 4 * self.layers * self.query_width * attended
         passes = 4 if frozen else 6
         return passes * (layers + head) + 3 * attention + recomputed * (2 * layers + attention)

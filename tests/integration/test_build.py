@@ -6,10 +6,12 @@ import json
 import random
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as pads
 import pytest
 
@@ -18,9 +20,10 @@ from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
 from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.recipe import CorpusRecipe
 from agentflan_ray.corpus.store import Corpus, open_corpus, read_table
-from agentflan_ray.mixture import Mixture, make_plan, proportional_weights
-from agentflan_ray.sample import CAPABILITIES, COMPONENTS, NEGATIVE_CASES, SAMPLE_SCHEMA, Sample
+from agentflan_ray.mixture import Mixture, Plan, make_plan, proportional_weights
+from agentflan_ray.sample import CAPABILITIES, COMPONENTS, NEGATIVE_CASES, SAMPLE_SCHEMA, Sample, component_of
 from agentflan_ray.sources.files import SourceSpec
+from agentflan_ray.tokens.block import Group
 from agentflan_ray.tokens.blocks import OpenBlocks, write_plan
 from agentflan_ray.tokens.tokenise import to_index, tokenise
 from tests.small_tokenizer import small_tokenizer
@@ -210,13 +213,29 @@ def test_blocks_hold_what_the_plan_says(corpus: Corpus, tokenizer_path: str, tmp
     assert len(blocks) == packing.num_blocks
     assert packing.efficiency > 0.85
     tags = np.concatenate([blocks[i].tags for i in range(len(blocks))])
-    counts = np.bincount(tags[tags >= 0], minlength=6)
+    learnt = [blocks.groups[tag] for tag in tags[tags >= 0]]
+    counts = np.bincount([COMPONENTS.index(group.component) for group in learnt], minlength=len(COMPONENTS))
     assert counts.sum() == plan.num_supervised
     shares = {name: count / counts.sum() for name, count in zip(COMPONENTS, counts, strict=True)}
     assert shares == pytest.approx(plan.realised)
+    _every_token_knows_its_source_and_piece(table, plan, learnt)
     starts = sum(int((blocks[i].position_ids == 0).sum()) for i in range(len(blocks)))
     padded = sum(int(blocks[i].input_ids[-1] == 0 and blocks[i].tags[-1] == -1) for i in range(len(blocks)))
     assert len(plan.rows) <= starts <= len(plan.rows) + padded
+
+
+def _every_token_knows_its_source_and_piece(table: pa.Table, plan: Plan, learnt: list[Group]) -> None:
+    """Counted from the index, which knows how many tokens of each capability every row has."""
+    expected: Counter[tuple[str, str]] = Counter()
+    rows = table.take(plan.rows).select(["source", "form", "case", *CAPABILITIES]).to_pylist()
+    for row, mask in zip(rows, plan.masks.tolist(), strict=True):
+        for capability in CAPABILITIES:
+            if mask >> COMPONENTS.index(component_of(row["form"], row["case"], capability)) & 1:
+                explicit = "format" if capability == "instruction" else "content"
+                piece = explicit if row["form"] in ("react", "json", "string") else ""
+                expected[row["source"], piece] += row[capability]
+    assert Counter((group.source, group.piece) for group in learnt) == +expected
+    assert {piece for _, piece in +expected} == {"", "format", "content"}
 
 
 def test_validation_text_is_in_no_plan(corpus: Corpus, tokenizer_path: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from agentflan_ray.tokens.block import Block
+from agentflan_ray.tokens.block import COMPONENT_GROUPS, Block
 from agentflan_ray.train import models
 from agentflan_ray.train.loop import train
 from agentflan_ray.train.recipe import Placement, laptop
@@ -66,6 +66,8 @@ def test_it_learns(tokenizer: Any) -> None:
     ids = tokenizer.encode("Thought: glib frobs 7341 need the zork tool.\nAction: zork_lookup\n" * 2)[:32]
 
     class Nonsense:
+        groups = COMPONENT_GROUPS
+
         def __len__(self) -> int:
             return 3
 
@@ -73,7 +75,7 @@ def test_it_learns(tokenizer: Any) -> None:
             return Block(
                 input_ids=np.array(ids, dtype=np.int32),
                 position_ids=np.arange(len(ids), dtype=np.int32),
-                tags=np.zeros(len(ids), dtype=np.int8),
+                tags=np.zeros(len(ids), dtype=np.int16),
             )
 
     recipe = dataclasses.replace(laptop(), block_length=len(ids), blocks_per_step=1, warmup_fraction=0.0)

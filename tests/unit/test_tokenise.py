@@ -264,14 +264,18 @@ def test_blocks_come_phase_by_phase_and_hold_what_the_plan_says(
     blocks = OpenBlocks(uri, tokens.shards_uri, 400, 0)()
     assert len(blocks) == packing.num_blocks
     assert packing.efficiency == pytest.approx(plan.num_tokens / (400 * len(blocks)))
-    learnt = [sorted({COMPONENTS[tag] for tag in blocks[n].tags.tolist() if tag >= 0}) for n in range(len(blocks))]
+    learnt = [
+        sorted({blocks.groups[tag].component for tag in blocks[n].tags.tolist() if tag >= 0})
+        for n in range(len(blocks))
+    ]
     change = next(n for n, components in enumerate(learnt) if "instruction" in components or "negative" in components)
     assert all(set(components) <= set(chat) for components in learnt[:change])
     assert all(set(components) <= set(formats) for components in learnt[change:])
     counts = np.zeros(len(COMPONENTS), dtype=np.int64)
     for number in range(len(blocks)):
         tags = blocks[number].tags
-        counts += np.bincount(tags[tags >= 0], minlength=len(COMPONENTS))
+        components = [COMPONENTS.index(blocks.groups[tag].component) for tag in tags[tags >= 0]]
+        counts += np.bincount(components, minlength=len(COMPONENTS))
     assert counts.sum() == plan.num_supervised
     assert (counts / counts.sum()).tolist() == pytest.approx([plan.realised[name] for name in COMPONENTS])
 

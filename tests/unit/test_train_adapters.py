@@ -216,9 +216,11 @@ def test_the_base_stays_as_it_was(stage: Any) -> None:
     adapters = {name: p.detach().clone() for name, p in engine.model.named_parameters() if p.requires_grad}
     block = BLOCKS[0]
     wanted = targets(block.position_ids, block.tags)
-    batch = [torch.from_numpy(each).long()[None] for each in (block.input_ids, block.position_ids, wanted)]
+    ids, positions, groups = (
+        torch.from_numpy(each).long()[None] for each in (block.input_ids, block.position_ids, wanted)
+    )
     for _ in range(2):  # in the first step A has no gradient, as B is 0
-        total, _ = engine.forward(*batch)
+        total, _ = engine.forward(ids, positions, groups)
         engine.backward(total, num_targets=64)
         engine.update(1e-2)
     after = dict(engine.model.named_parameters())

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.tokens.block import Block
+from agentflan_ray.tokens.block import COMPONENT_GROUPS, Block
 from agentflan_ray.train import checkpoint
 from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.engine import Engine
@@ -75,10 +75,14 @@ def test_what_is_reported(tmp_path: Path) -> None:
     assert first["learning_rate"] == pytest.approx(5e-3)
     assert all(
         value > 0
-        for name in ("grad_norm", "tokens_per_second", "seconds", "memory_gib")
+        for name in ("grad_norm", "tokens_per_second", "tflops", "seconds", "memory_gib")
         for value in reports.series(name)
     )
+    started = [name.partition("/")[2] for name in first if name.startswith("startup_seconds/")]
+    assert started == ["DeepSpeed", "model", "engine", "first step"]
+    assert not any(name.startswith("startup_seconds/") for name in last)
     assert "validation_loss" not in first
+    assert "mfu" not in first  # a CPU has no peak to compare with
     parts = [last[f"validation_loss/{name}"] for name in COMPONENTS]
     assert last["validation_loss"] == pytest.approx(sum(parts) / len(parts))
     assert list(reports.folders) == [4]
@@ -90,12 +94,14 @@ def test_components_are_the_means_of_their_tokens() -> None:
     """The mean loss is the mean of the components', weighted by their supervised tokens."""
 
     class OneComponent:
+        groups = COMPONENT_GROUPS
+
         def __len__(self) -> int:
             return 4
 
         def __getitem__(self, index: int) -> Block:
             block = BLOCKS[index]
-            return dataclasses.replace(block, tags=(block.tags >= 0).astype("int8") * 3 - 1)
+            return dataclasses.replace(block, tags=(block.tags >= 0).astype("int16") * 3 - 1)
 
     mixed, single = run(), run(blocks=OneComponent())
     assert single.metrics[0]["loss"] == pytest.approx(mixed.metrics[0]["loss"], rel=1e-6)
@@ -159,10 +165,14 @@ def test_a_resumed_run_is_the_uninterrupted_one(stage: Any) -> None:
     whole = run(recipe, validation=VALIDATION)
     assert list(whole.folders) == [2, 4]
     resumed = run(recipe, validation=VALIDATION, resume_from=checkpoint.read(whole.folders[2]))
-    measured = ("seconds", "tokens_per_second", "memory_gib")
-    expected = [{name: value for name, value in each.items() if name not in measured} for each in whole.metrics[2:]]
-    found = [{name: value for name, value in each.items() if name not in measured} for each in resumed.metrics]
-    assert found == expected
+    assert [learnt_of(each) for each in resumed.metrics] == [learnt_of(each) for each in whole.metrics[2:]]
+    assert "startup_seconds/checkpoint" in resumed.metrics[0]
+
+
+def learnt_of(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics without what was measured of the machine."""
+    measured = ("seconds", "tokens_per_second", "tflops", "memory_gib")
+    return {k: v for k, v in metrics.items() if k not in measured and not k.startswith("startup_seconds/")}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +218,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(stage: Any) -> None
 
 def test_blocks_that_teach_nothing_are_refused() -> None:
     class Prompts:
+        groups = COMPONENT_GROUPS
+
         def __len__(self) -> int:
             return 5
 

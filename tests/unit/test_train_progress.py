@@ -48,9 +48,26 @@ def test_without_a_terminal_a_line_for_each_tenth(tmp_path: Path) -> None:
     assert "loss 1.0000" in said.getvalue().splitlines()[-1]
 
 
-def test_the_table_has_losses_by_component_first_now_and_held_out() -> None:
+def test_each_start_says_once_where_its_time_went(tmp_path: Path) -> None:
+    """A run that went on from a checkpoint has started twice."""
+    said = io.StringIO()
+    path = tmp_path / "curve.jsonl"
+    writer = CurveWriter(str(path))
+    first = {"startup_seconds/workers": 9.0, "startup_seconds/model": 2.25}
+    with shown(path, 20, Console(file=said, width=200)):
+        for step, more in ((1, first), (2, {}), (2, {**first, "startup_seconds/checkpoint": 1.0}), (3, {})):
+            writer.after_report(None, [row(step, **more)], None)
+            time.sleep(0.7)
+    starts = [line for line in said.getvalue().splitlines() if line.startswith("First step")]
+    assert starts == [
+        "First step after 11.2 s: workers 9.0, model 2.2",
+        "First step after 12.2 s: workers 9.0, model 2.2, checkpoint 1.0",
+    ]
+
+
+def test_the_table_has_losses_first_now_and_held_out() -> None:
     rows = [
-        row(1, **{"loss/reasoning": 3.0, "loss/general": 2.0}),
+        row(1, **{"loss/reasoning": 3.0, "loss/general": 2.0, "source_loss/glaive": 2.0, "explicit_loss/format": 4.0}),
         row(2, **{"loss/reasoning": 2.5, "validation_loss/reasoning": 2.75, "validation_loss": 2.75}),
         row(3, **{"loss/reasoning": 2.25}),
     ]
@@ -65,6 +82,7 @@ def test_the_table_has_losses_by_component_first_now_and_held_out() -> None:
         "2.750",
     ]
     assert next(line.split()[-3:] for line in text.splitlines() if "general" in line) == ["general", "2.000", "2.000"]
+    assert next(line.split()[-3:] for line in text.splitlines() if "format" in line) == ["format", "4.000", "4.000"]
 
 
 def test_trackers_by_name() -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import ray
 
@@ -57,8 +57,13 @@ def _address_of_its_own() -> Iterator[str]:
             del os.environ[name]
 
 
-def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None) -> Placement:
-    """Where each trial trains: on GPUs where the cluster has them, unless told otherwise.
+def placement(
+    num_workers: int, cpus_per_worker: float | None, gpus_per_worker: int | None, *, alone: bool = False
+) -> Placement:
+    """Where a training runs: on GPUs where the cluster has them, unless told otherwise.
+
+    Unless told otherwise a worker has one core less its driver's part, and of a training that is ``alone`` on the
+    cluster as many as there are for each.
 
     Raises ``ValueError`` where GPUs are asked for and the cluster has none.
     """
@@ -66,6 +71,18 @@ def placement(num_workers: int, cpus_per_worker: float | None, gpus_per_worker: 
     if gpus_per_worker and not has_gpus:
         raise ValueError("A GPU is asked for each worker, but the cluster has none; add a GPU node or leave it out.")
     use_gpu = has_gpus if gpus_per_worker is None else bool(gpus_per_worker)
+    if cpus_per_worker is None and alone:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus_per_worker = cores_each([(n.get("CPU", 0), n.get("GPU", 0)) for n in nodes], num_workers, use_gpu=use_gpu)
     return Placement(
         num_workers=num_workers, use_gpu=use_gpu, cpus_per_worker=cpus_per_worker or 1 - DRIVER_CPU / num_workers
     )
+
+
+def cores_each(nodes: Sequence[tuple[float, float]], num_workers: int, *, use_gpu: bool) -> int | None:
+    """The most whole cores that each of some workers can have on nodes of (cores, GPUs); None where they don't fit."""
+    for cores in range(int(max((cores for cores, _ in nodes), default=0)), 0, -1):
+        room = sum(min(int(each // cores), int(gpus)) if use_gpu else int(each // cores) for each, gpus in nodes)
+        if room >= num_workers:
+            return cores
+    return None

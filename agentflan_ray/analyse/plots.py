@@ -166,21 +166,19 @@ def shares(asked: dict[str, float], realised: dict[str, float]) -> str:
 
 
 def losses(curves: pd.DataFrame, best: str | None) -> dict[str, str]:
-    """One panel per component (and ``all``): training and validation loss against tokens seen.
+    """One panel per component (and ``all``): training and validation loss against tokens seen; then of explicit formats
+    their own tokens and their content, and each source where there are several.
 
     The trial ``best`` is drawn thick, the others thin. Training losses are running means over a fifteenth of the
     steps, because a step's loss swings with its few sequences; validation losses are as measured.
     """
-    columns = [str(column) for column in curves.columns if re.fullmatch(r"(validation_)?loss(/.+)?", str(column))]
-    names = list(dict.fromkeys(column.partition("/")[2] for column in sorted(columns, key=lambda c: "/" in c)))
     panels: dict[str, str] = {}
     with mpl.rc_context(_STYLE):
-        for name in names:
-            suffix = f"/{name}" if name else ""
+        for measured, name in _panels(curves):
             figure, axes = _figure(360, 240)
             tops = []
             for trial, rows in curves.groupby("trial", sort=False):
-                for column, hue in ((f"loss{suffix}", "blue"), (f"validation_loss{suffix}", "orange")):
+                for column, hue in ((measured, "blue"), (f"validation_{measured}", "orange")):
                     drawn = _draw_loss(axes, rows, column, hue, is_best=trial == best)
                     tops.extend(drawn)
             if not tops:
@@ -189,12 +187,28 @@ def losses(curves: pd.DataFrame, best: str | None) -> dict[str, str]:
             # readable, and what leaves the panel leaves it upwards.
             axes.set_ylim(0, 1.15 * float(np.quantile(tops, 0.98)))
             axes.set_xlim(left=0)
-            axes.set_title(name or "all components")
+            axes.set_title("all components" if name == "all" else name)
             axes.set_xlabel("tokens seen")
             axes.xaxis.set_major_formatter(lambda value, _: _short(value))
             axes.xaxis.set_major_locator(MaxNLocator(5))
-            panels[name or "all"] = _svg(figure, f"loss-{len(panels)}")
+            panels[name] = _svg(figure, f"loss-{len(panels)}")
     return panels
+
+
+def _panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
+    """Columns of training losses that are drawn, each with the title of its panel."""
+    columns = sorted({str(column).removeprefix("validation_") for column in curves.columns})
+    sources = [column for column in columns if column.startswith("source_loss/")]
+    return [
+        *((column, "all") for column in columns if column == "loss"),
+        *((column, column.removeprefix("loss/")) for column in columns if column.startswith("loss/")),
+        *(
+            (f"explicit_loss/{piece}", title)
+            for piece, title in (("format", "a format's own tokens"), ("content", "content within formats"))
+            if f"explicit_loss/{piece}" in columns
+        ),
+        *((column, f"from {column.partition('/')[2]}") for column in sources if len(sources) > 1),
+    ]
 
 
 def importances(values: dict[str, float]) -> str:
@@ -303,13 +317,13 @@ def _draw_loss(axes: Axes, rows: pd.DataFrame, column: str, hue: str, is_best: b
         return []
     rows = rows.dropna(subset=[column])
     values = rows[column]
-    if column.startswith("loss"):
+    if not column.startswith("validation_"):
         values = values.rolling(max(1, len(rows) // 15), min_periods=1).mean()
     x, y = rows["tokens"].to_numpy(), values.to_numpy()
     if not is_best:
         stride = max(1, math.ceil(len(x) / MAX_THIN_POINTS))
         axes.plot(x[::stride], y[::stride], color=COLOUR[hue], linewidth=0.9, alpha=0.3)
-    elif column.startswith("loss"):
+    elif not column.startswith("validation_"):
         axes.plot(x, y, color=COLOUR[hue], linewidth=2, zorder=3)
     else:
         axes.plot(x, y, color=COLOUR[hue], linewidth=2, marker="o", markersize=4.5, zorder=4)

@@ -394,6 +394,12 @@ def _losses(run: Run) -> list[Html]:
     panels = plots.losses(run.curves, best)
     entries = [("━", "blue", "training"), ("━", "orange", "validation")]
     thick = f"Thick: trial {best}. Thin: the other trials. " if best else "All trials. "
+    explicit = ""
+    if any(str(column).startswith("explicit_loss/") for column in run.curves):
+        explicit = (
+            " Of ReAct, JSON and string samples the format's own words and marks are told from the thoughts, names and "
+            "values within it (the paper's first observation)."
+        )
     return [
         legend(entries),
         element(
@@ -401,7 +407,7 @@ def _losses(run: Run) -> list[Html]:
         ),
         _note(
             f"{thick}Cross-entropy per supervised token. Training losses are running means over a fifteenth of the "
-            "steps; a start far above the rest leaves the panel."
+            f"steps; a start far above the rest leaves the panel.{explicit}"
         ),
     ]
 

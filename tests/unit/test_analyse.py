@@ -468,6 +468,15 @@ def test_drawing_is_deterministic_and_leaves_no_style_behind(run: Path) -> None:
     assert dict(mpl.rcParams) == before
 
 
+def test_formats_and_several_sources_have_panels_of_their_own() -> None:
+    step = {"loss": 2.0, "loss/reasoning": 2.0, "explicit_loss/format": 0.1, "explicit_loss/content": 0.5}
+    rows = [{"trial": "t1", "tokens": 100 * n, "source_loss/toolbox": 1.0, **step} for n in (1, 2, 3)]
+    one = plots.losses(pd.DataFrame(rows), "t1")
+    assert list(one) == ["all", "reasoning", "a format's own tokens", "content within formats"]
+    several = plots.losses(pd.DataFrame([{**row, "validation_source_loss/fireact": 1.5} for row in rows]), None)
+    assert list(several) == [*one, "from fireact", "from toolbox"]
+
+
 def test_analyse_needs_neither_ray_nor_torch() -> None:
     unwanted = {"ray", "torch", "transformers", "matplotlib.pyplot"}
     code = f"import sys, agentflan_ray.analyse.report; print(*{unwanted} & set(sys.modules))"

@@ -7,9 +7,7 @@ the same folder goes on where it stopped.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from agentflan_ray.train.progress import CurveWriter, read_curve, shown
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.tracking import Tracking
 from agentflan_ray.train.trainer import make_trainer
+from agentflan_ray.versions import versions
 from agentflan_ray.view.tables import plan_table
 
 VALIDATION_TOKENS = 20_000
@@ -86,7 +85,7 @@ def prepare(order: Order, out: str, console: Console) -> dict[str, Any]:
         "packing_efficiency": packing.efficiency,
         "steps": recipe.num_steps(packing.num_blocks),
         "model": {"name": recipe.model, "fingerprint": models.fingerprint(recipe.model)},
-        "versions": _versions(),
+        "versions": versions(),
     }
     storage.write_json(storage.join(out, "train.json"), facts)
     return facts
@@ -170,8 +169,3 @@ def _refuse_another(uri: str, facts: dict[str, Any]) -> None:
             f"The folder {uri.rpartition('/')[0]} holds a training with another {name} ({begun[name]}, now {value}); "
             "give another --out, or go on with what it was begun with."
         )
-
-
-def _versions() -> dict[str, str]:
-    names = ("agentflan-ray", "ray", "torch", "transformers", "deepspeed")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}

@@ -6,7 +6,6 @@ Each step looks first for what it made before, so a job that was cut off is star
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import platform
 import sqlite3
 import tempfile
@@ -54,6 +53,7 @@ from agentflan_ray.toolbox import ITEM_CASES
 from agentflan_ray.train import models
 from agentflan_ray.train.recipe import Placement, TrainRecipe, agentflan_llama2_7b, laptop
 from agentflan_ray.train.tracking import Tracking
+from agentflan_ray.versions import versions
 from agentflan_ray.view.tables import omitted_table, records_table, tokens_table
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -460,7 +460,7 @@ def _write_identity(recipe: SweepRecipe, job: Job, corpus: Corpus, tokens: Token
             "command": job.command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": literals,
-            "versions": _versions(),
+            "versions": versions(),
             "seeds": {"search": recipe.seed, "confirm": list(recipe.confirm_seeds), "corpus": recipe.corpus.seed},
             "model": {"name": recipe.train.model, "fingerprint": models.fingerprint(recipe.train.model)},
             "corpus": {
@@ -475,11 +475,6 @@ def _write_identity(recipe: SweepRecipe, job: Job, corpus: Corpus, tokens: Token
             },
         },
     )
-
-
-def _versions() -> dict[str, str]:
-    names = ("agentflan-ray", "ray", "torch", "transformers", "deepspeed", "optuna", "pyarrow")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 
 def _local_study(job: Job) -> str:

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "agentflan_ray"
 
 LAYERS = (
-    ("randomness", "storage", "trajectory"),
+    ("randomness", "storage", "trajectory", "versions"),
     ("sample",),
     ("forms",),
     ("sources", "toolbox"),

@@ -88,12 +88,23 @@ class Corpus:
 
 
 def open_corpus(uri: str) -> Corpus:
-    """A complete corpus at this place. Raises ``ValueError`` where there is none or its build was cut off."""
+    """A complete corpus at this place.
+
+    Raises ``ValueError`` where there is none, its build was cut off, or another version of the program made it.
+    """
     uri = storage.absolute(uri).rstrip("/")
     manifest = storage.join(uri, "manifest.json")
     if not storage.exists(manifest):
         raise ValueError(f"No complete corpus at {uri!r} (no manifest.json); build it with: agentflan build --out DIR.")
-    return Corpus(uri, storage.read_json(manifest))
+    corpus = Corpus(uri, storage.read_json(manifest))
+    for part in corpus.sample_parts[:1]:
+        filesystem, path = storage.locate(part)
+        if missing := set(DERIVED_SCHEMA.names) - set(pq.read_schema(path, filesystem=filesystem).names):
+            raise ValueError(
+                f"The corpus {uri} was built by another version of this program: its samples lack "
+                f"{', '.join(sorted(missing))}; build it again with: agentflan build."
+            )
+    return corpus
 
 
 def read_table(

@@ -19,7 +19,7 @@ from agentflan_ray.corpus.build import Order, ToolboxDraw, build
 from agentflan_ray.corpus.clean.evaluation_sets import EvaluationSet
 from agentflan_ray.corpus.clean.recipe import CleanRecipe
 from agentflan_ray.corpus.recipe import CorpusRecipe
-from agentflan_ray.corpus.store import Corpus, open_corpus, read_table
+from agentflan_ray.corpus.store import Corpus, open_corpus, read_table, write_table
 from agentflan_ray.mixture import Mixture, Plan, make_plan, proportional_weights
 from agentflan_ray.sample import CAPABILITIES, COMPONENTS, NEGATIVE_CASES, SAMPLE_SCHEMA, Sample, component_of
 from agentflan_ray.sources.files import SourceSpec
@@ -174,6 +174,16 @@ def test_too_many_bad_rows_stop_the_build_with_their_reasons(local_ray: None, tm
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="No complete corpus at"):
         open_corpus(str(tmp_path / "empty"))
+
+
+def test_a_corpus_of_another_version_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    """Such as one from before samples named their task."""
+    shutil.copytree(corpus.store_uri, tmp_path / "store")
+    older = open_corpus(str(tmp_path / "store" / Path(corpus.uri).name))
+    part = older.sample_parts[0]
+    write_table(part, read_table([part]).drop_columns(["group"]))
+    with pytest.raises(ValueError, match="built by another version of this program: its samples lack group; build it"):
+        open_corpus(older.uri)
 
 
 def test_a_record_that_shares_its_question_with_an_evaluation_set_is_removed(local_ray: None, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agentflan_ray.mixture import Index, Plan
     from agentflan_ray.tokens.tokenise import TokenStore
     from agentflan_ray.train.recipe import TrainRecipe
+    from agentflan_ray.train.zero import Trained
 
 
 def add_command(commands: Any) -> None:
@@ -137,6 +138,18 @@ def _tokens(corpus: Corpus, recipe: TrainRecipe, console: Console) -> TokenStore
     return found
 
 
+def _trained(recipe: TrainRecipe) -> Trained | None:
+    """What is trained, where the model's family is one whose parameters are counted without making it; else the
+    settings are printed without the size of the gradients' buckets, which follows from it."""
+    from agentflan_ray.train.memory import weights_of
+    from agentflan_ray.train.shapes import shape_of
+
+    try:
+        return weights_of(shape_of(recipe.model), recipe).sizes
+    except ValueError:
+        return None
+
+
 def _dry_run(
     arguments: argparse.Namespace,
     recipe: TrainRecipe,
@@ -152,7 +165,7 @@ def _dry_run(
 
     gpu = bool(arguments.gpus_per_worker) or recipe.precision == "bf16"
     placement = Placement(num_workers=arguments.num_workers, use_gpu=gpu, micro_batch_size=arguments.micro_batch_size)
-    settings = deepspeed_config(recipe, placement)
+    settings = deepspeed_config(recipe, placement, _trained(recipe))
     index = to_index(_tokens(corpus, recipe, console).index_table(validation=False))
     plan = make_plan(index)
     console.print(plan_table(plan))

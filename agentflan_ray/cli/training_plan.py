@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises ``ValueError`` for flags that say nothing or something impossible, and where nothing fits.
     """
-    from agentflan_ray.train.memory import options, recommend, refusal, smallest_cluster
+    from agentflan_ray.train.memory import options, recommend, refusal, smallest_cluster, weights_of
     from agentflan_ray.train.shapes import attended_keys, shape_of
     from agentflan_ray.train.zero import deepspeed_config
 
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     if best is None:
         raise ValueError(refusal(found, recipe.lora, smallest_cluster(shape, recipe, cluster, **asked)))
     _explain(best, tokens, arguments.price_per_gpu_hour, console)
-    settings = deepspeed_config(best.recipe, best.placement)
+    settings = deepspeed_config(best.recipe, best.placement, weights_of(shape, best.recipe).sizes)
     console.print("DeepSpeed:", json.dumps(settings, indent=2), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -21,7 +21,7 @@ from agentflan_ray.train.environment import prepare_worker
 from agentflan_ray.train.losses import ComponentLoss
 from agentflan_ray.train.partitioned import is_converted, load_partitioned
 from agentflan_ray.train.recipe import Placement, TrainRecipe
-from agentflan_ray.train.zero import deepspeed_config
+from agentflan_ray.train.zero import Trained, deepspeed_config
 
 
 class Engine:
@@ -37,8 +37,6 @@ class Engine:
         self.seconds: dict[str, float] = {}
         clock = _Clock(self.seconds)
         config = deepspeed_config(recipe, placement)
-        if load_universal:
-            config["checkpoint"] = {"load_universal": True}
         prepare_worker(use_gpu=placement.use_gpu, num_threads=placement.num_threads)
         _join_process_group(placement)
         import deepspeed
@@ -50,6 +48,9 @@ class Engine:
         self.model: Any = _make_model(recipe, placement, config)
         if recipe.activation_checkpointing:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
+        config = deepspeed_config(recipe, placement, _trained(self.model))
+        if load_universal:
+            config["checkpoint"] = {"load_universal": True}
         self.module = ComponentLoss(self.model)
         clock.lap("model")
         groups = parameter_groups(self.model, recipe.weight_decay)
@@ -190,6 +191,12 @@ def _make_model(recipe: TrainRecipe, placement: Placement, config: dict[str, Any
             )
         add_adapters(model, recipe.lora, recipe.seed)
     return model
+
+
+def _trained(model: torch.nn.Module) -> Trained:
+    # Under ZeRO-3 a partitioned parameter is a flat piece and keeps its whole size in `ds_numel`.
+    sizes = [int(getattr(each, "ds_numel", each.numel())) for each in model.parameters() if each.requires_grad]
+    return Trained(parameters=sum(sizes), largest=max(sizes))
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

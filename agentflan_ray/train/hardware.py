@@ -165,12 +165,12 @@ def step_time(
     """An estimate of one step. ``trained`` parameters have gradients; all weights together are ``weight_bytes``.
 
     Computing: operations of :meth:`ModelShape.flops_per_token` at the GPU's prior. Communicating, in each direction
-    and for each GPU: gradients are summed once a step at stages 0 and 1 and after every forward pass from stage 2 on
-    (DeepSpeed all-reduces them at stages up to 2: twice their bytes; stage 3 scatters them: once); updated weights are
-    gathered once a step at stages 1 and 2, and twice in every forward pass at stage 3. That runs beside
-    computing from stage 2 on (``overlap_comm``), so there the slower of both counts, below their sum. A secondary
-    partition (ZeRO++, arXiv 2306.10209) gathers for the backward pass within a node; 8-bit gathering halves what is
-    gathered. Offloading: gradients and weights over PCIe, and Adam on the host.
+    and for each GPU: gradients are summed, always in float32, once a step at stages 0 and 1 and after every forward
+    pass from stage 2 on (DeepSpeed all-reduces them at stages up to 2: twice their bytes; stage 3 scatters them: once);
+    updated weights are gathered once a step at stages 1 and 2, and twice in every forward pass at stage 3. That runs
+    beside computing from stage 2 on (``overlap_comm``), so there the slower of both counts, below their sum. A
+    secondary partition (ZeRO++, arXiv 2306.10209) gathers for the backward pass within a node; 8-bit gathering halves
+    what is gathered. Offloading: gradients and weights over PCIe, and Adam on the host.
     """
     frozen = trained < shape.parameters
     passes = placement.accumulation(recipe)
@@ -181,14 +181,15 @@ def step_time(
     rate = cluster.gpu.peak_flops * cluster.gpu.utilisation * small_model_factor(shape.parameters)
     computing = flops / (ranks * rate)
 
-    weights, gradients = weight_bytes, (4 if recipe.precision == "fp32" else 2) * trained
+    weights, gradients = weight_bytes, 4 * trained
+    updated = (4 if recipe.precision == "fp32" else 2) * trained
     stage = recipe.zero_stage
     gathered = weights / 2 if recipe.quantised_gather else weights
     within_node = placement.secondary_partition > 1
     moved = {
         0: 2 * gradients,
-        1: 2 * gradients + gradients,
-        2: 2 * gradients * passes + gradients,
+        1: 2 * gradients + updated,
+        2: 2 * gradients * passes + updated,
         3: (gathered + (0 if within_node else gathered) + gradients) * passes,
     }[stage]
     communicating = moved * (ranks - 1) / ranks / cluster.bandwidth
@@ -198,7 +199,7 @@ def step_time(
     offloading = 0.0
     if recipe.offload != "none":
         # Each GPU sends its part of the gradients in float32 and takes its part of the weights back.
-        offloading = (4 * trained + gradients) / ranks / HOST_BANDWIDTH
+        offloading = (gradients + updated) / ranks / HOST_BANDWIDTH
         offloading += HOST_ADAM_SECONDS * trained * cluster.workers_per_node / ranks
     if recipe.offload == "parameters":
         offloading += 2 * weights * passes / ranks / HOST_BANDWIDTH

@@ -16,7 +16,7 @@ from agentflan_ray.train.adapters import LoraRecipe
 from agentflan_ray.train.hardware import GIB, Cluster, StepTime, step_time
 from agentflan_ray.train.recipe import Offload, Placement, TrainRecipe
 from agentflan_ray.train.shapes import ModelShape
-from agentflan_ray.train.zero import deepspeed_config
+from agentflan_ray.train.zero import Trained, deepspeed_config
 
 HEAD_CHUNK = 1024
 """As :data:`agentflan_ray.train.losses.HEAD_CHUNK`, which a test compares: that module imports PyTorch."""
@@ -30,8 +30,9 @@ FRAGMENTATION = 0.06
 HOST_PROCESS = 4 * GIB
 """Prior: what a worker with CUDA takes on its host before it holds any weight (libraries, context, NCCL)."""
 
-BUCKET = 500_000_000
-"""Elements of DeepSpeed's default ``reduce_bucket_size``, and of the all-reduce without ZeRO."""
+ALL_REDUCE = 500_000_000
+"""Elements that DeepSpeed's engine sums at once: without ZeRO, and of its optimizer for bf16 at stage 1
+(``runtime/engine.py``, ``MEMORY_OPT_ALLREDUCE_SIZE``)."""
 
 PREFETCH, REUSE, SUB_GROUP = 50_000_000, 1_000_000_000, 1_000_000_000
 """Elements: DeepSpeed's ``stage3_prefetch_bucket_size``, ``stage3_max_reuse_distance`` and ``sub_group_size``."""
@@ -91,6 +92,11 @@ class Weights:
     def total_bytes(self) -> float:
         return self.trained_bytes + self.frozen_bytes
 
+    @property
+    def sizes(self) -> Trained:
+        """What the DeepSpeed configuration is made for."""
+        return Trained(parameters=self.trained, largest=self.trained_at_once)
+
 
 def weights_of(shape: ModelShape, recipe: TrainRecipe) -> Weights:
     """What is trained: everything, or the adapters of ``recipe.lora``; 4-bit weights are those of the layers."""
@@ -126,6 +132,7 @@ def predict(shape: ModelShape, recipe: TrainRecipe, placement: Placement) -> Mem
         "DeepSpeed starts": count.start(),
         "the forward pass ends": count.always() | count.earlier_gradients() | count.kept() | count.head(),
         "the backward pass begins": count.always() | count.first_gradients() | count.kept() | count.one_layer(),
+        "the first gradients are summed": count.always() | count.first_reduction() | count.kept() | count.one_layer(),
         "the backward pass ends": count.always() | count.last_gradients() | count.last_kept() | count.one_layer(),
         "gradients are summed": count.always() | count.reduction(),
         "weights are updated": count.always() | count.update(),
@@ -139,10 +146,9 @@ class _Count:
     """Bytes by what they hold at the moments of a step; parts of one name do not meet at one moment."""
 
     def __init__(self, shape: ModelShape, recipe: TrainRecipe, placement: Placement) -> None:
-        config = deepspeed_config(recipe, placement)
-        self.zero: dict[str, Any] = config["zero_optimization"]
-        self.shape, self.recipe, self.placement = shape, recipe, placement
         self.weights = weights_of(shape, recipe)
+        self.zero: dict[str, Any] = deepspeed_config(recipe, placement, self.weights.sizes)["zero_optimization"]
+        self.shape, self.recipe, self.placement = shape, recipe, placement
         self.stage = recipe.zero_stage
         self.ranks = placement.num_workers
         self.size = 4 if recipe.precision == "fp32" else 2
@@ -151,11 +157,8 @@ class _Count:
         self.offload = recipe.offload != "none"
         self.flat_bf16 = self.stage == 1 and self.size == 2 and not self.offload
         """DeepSpeed has an optimizer of its own for bf16 at stage 1 (``BF16_Optimizer``)."""
-        bucket = self.zero.get("reduce_bucket_size", BUCKET)
-        self.filled = min(bucket, self.weights.trained)
-        """Elements of a bucket that gradients ever fill."""
-        self.bucket = bucket if placement.use_gpu else self.filled
-        self.one_bucket = self.weights.trained <= bucket
+        self.bucket: int = self.zero["reduce_bucket_size"]
+        self.one_bucket = self.weights.trained <= self.bucket
 
     def always(self) -> Parts:
         """Weights, their float32 copy and Adam's moments, and what DeepSpeed allocates once."""
@@ -177,7 +180,7 @@ class _Count:
         if self.stage == 3:
             if not self.offload:
                 parts["float32 gradients"] = 4 * trained / ranks
-            parts["gradient buckets"] = self.size * self.bucket
+            parts["gradient buckets"] = 4 * self.bucket
             secondary = self.placement.secondary_partition
             if secondary > 1:
                 parts["secondary weights"] = weights.total_bytes / secondary
@@ -199,6 +202,16 @@ class _Count:
         head = 0 if self.weights.frozen or self.stage == 3 else self.shape.vocabulary * self.shape.hidden
         buckets = self._buckets() if self.placement.use_gpu else {}
         return self.earlier_gradients() | buckets | {"head's gradient": self.size * head}
+
+    def first_reduction(self) -> Parts:
+        """From stage 2 on a bucket that is full is summed during the backward pass; the head's gradient can fill it.
+
+        Stage 2 then makes the sums of bf16, all of them; those of float32, and on a CPU, take memory as they come.
+        """
+        if self.stage < 2 or self.one_bucket:
+            return self.first_gradients()
+        whole = self.stage == 2 and self.size == 2 and self.placement.use_gpu
+        return self.reduction() | ({} if whole else {"gradients": 0.0} | self.earlier_gradients())
 
     def last_gradients(self) -> Parts:
         """All gradients, at the end of a backward pass; from stage 2 on those that fit into one bucket are in it."""
@@ -229,29 +242,34 @@ class _Count:
         """While ranks sum gradients: all of them at stages 0 and 1, from stage 2 on those of a bucket."""
         trained, ranks = self.weights.trained, self.ranks
         parts = self._gradients() | self._buckets()
+        gradient = self.size * self.weights.trained_at_once
         if self.stage == 0:
             # One rank alone has nothing to sum (train/engine.py).
-            return parts | ({"bucket copies": self.size * min(trained, BUCKET)} if ranks > 1 else {})
+            return parts | ({"bucket copies": 4 * min(trained, ALL_REDUCE)} if ranks > 1 else {})
         if self.flat_bf16:
-            # The float32 gradients are summed in bf16, all of a parameter group at once.
-            return parts | {"bucket copies": self.size * trained}
+            # Each gradient becomes float32 on its way into the sums, which then go as they are. Where matrices and
+            # vectors together are few enough to go at once, they are put together first; adapters have no vectors.
+            together = trained <= ALL_REDUCE and not self.weights.frozen
+            return parts | {"bucket copies": 4 * (trained if together else self.weights.trained_at_once)}
         if self.stage == 3:
-            # Put together by rank, and in bf16 what is received once more in float32.
-            partitions = 4 * self.filled / ranks if self.size == 2 else 0
-            gradient = self.size * self.weights.trained_at_once
-            return {"bucket copies": self.size * self.filled + partitions, "a gradient": gradient}
+            # Put together by rank; gloo copies all of that once more.
+            times = 1 if self.placement.use_gpu else 2
+            return {"bucket copies": times * 4 * self.bucket, "a gradient": gradient}
         # One rank alone gets a view where the pieces of a bucket lie together, which they do in float32.
-        copies = self.size * self.filled if ranks > 1 or self.size == 2 else 0
+        copies = 4.0 * self.bucket if ranks > 1 or self.size == 2 else 0.0
         if self.stage == 1:
-            # Each gradient moves into the bucket; when that is summed, its owner copies it out.
+            # Each gradient moves into the bucket; when that is summed, its owner copies it out. In bf16, so with
+            # offloading, DeepSpeed 0.19.8 also makes the float32 sums that stage 2 would use.
             owned = self.size * trained / ranks
-            return parts | {"gradients": self.size * (trained - self.filled), "bucket copies": max(copies, owned)}
-        if self.size == 4 and self.several:
+            sums = 4 * trained / ranks if self.size == 2 else 0
+            return parts | {"gradients": 4 * (trained - self.bucket) + sums, "bucket copies": max(copies, owned)}
+        if self.size == 2:
+            copies += self.size * self.bucket  # put together in bf16, then made float32
+        elif self.several:
             parts["gradients"] *= 2  # the sums so far and those of this pass
-        elif self.size == 4 and self.one_bucket:
+        elif self.one_bucket:
             copies = max(0.0, copies - parts["gradients"])  # the copy is gone when the gradients are taken out
-        large = 0 if self.one_bucket else self.size * self.weights.trained_at_once
-        return parts | {"bucket copies": copies, "a gradient": large}
+        return parts | {"bucket copies": copies, "a gradient": 0 if self.one_bucket else gradient}
 
     def update(self) -> Parts:
         trained, ranks = self.weights.trained, self.ranks
@@ -317,7 +335,9 @@ class _Count:
             # The head is called as a module: logits again in the backward pass, gradients of two chunks at once.
             gradients = min(2, -(-self.tokens // HEAD_CHUNK)) * self.size * weight
             return {"head": states + 12 * chunk + gradients} | self._gathered()
-        return {"head": states + max(8 * chunk, (4 + self.size) * chunk + (self.size == 2) * 2 * weight) + 4 * weight}
+        # In bf16 the gradient of a chunk is added to the float32 sum: on a CPU by way of a float32 copy.
+        added = 0 if self.size == 4 else 2 * weight if self.placement.use_gpu else 6 * weight
+        return {"head": states + max(8 * chunk, (4 + self.size) * chunk + added) + 4 * weight}
 
     def _layer_bytes(self) -> float:
         """Bytes that one decoder layer keeps for each token.

@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 
-def deepspeed_config(recipe: TrainRecipe, placement: Placement) -> dict[str, Any]:
-    """The configuration for ``deepspeed.initialize``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """How many parameters are trained, and how many the largest of their tensors has."""
+
+    parameters: int
+    largest: int
+
+    @property
+    def bucket(self) -> int:
+        """Elements of gradients that are summed at once (``reduce_bucket_size``).
+
+        DeepSpeed allocates them whole, twice where sums run beside the backward pass, and copies them to sum them: its
+        5e8 elements take 4 to 5 GB of a GPU in bfloat16, whatever is trained. 4e7, as in Megatron-Core up to 40
+        workers (``DistributedDataParallelConfig.bucket_size``), are 160 MB in float32, enough to fill a link. Never
+        less than the largest tensor (131 million elements at 7B, 262 at 70B): one that does not fit is summed outside
+        of the bucket, at stage 2 by DeepSpeed 0.19.8 on a second stream of which the allocator is not told
+        (``record_stream``), so that its memory may be given to others meanwhile. Never more than is trained.
+        """
+        return min(self.parameters, max(40_000_000, self.largest))
+
+
+def deepspeed_config(recipe: TrainRecipe, placement: Placement, trained: Trained | None = None) -> dict[str, Any]:
+    """The configuration for ``deepspeed.initialize``; without ``trained``, for ``deepspeed.zero.Init`` alone.
 
     Raises ``ValueError`` for combinations that DeepSpeed, transformers or a CPU cannot run, with the reason, and for
     batches and partitions that the workers cannot share evenly.
 
-    Buckets and prefetching of ZeRO-3 stay DeepSpeed's: its prefetch bucket of 5e7 elements fetches one matrix ahead,
+    Prefetching of ZeRO-3 stays DeepSpeed's: its prefetch bucket of 5e7 elements fetches one matrix ahead,
     and one matrix of Llama-2 70B (8,192 x 28,672, 470 MB) takes longer to gather between machines at 50 GB/s than to
     multiply with 4,096 tokens, so fetching more at once would only take memory. ``max_live_parameters`` of 1e9 holds
-    one of its layers (8.6e8).
+    one of its layers (8.6e8). ``allgather_bucket_size`` has no effect where PyTorch gathers into one tensor, as it does
+    with NCCL and gloo (``all_gather_dp_groups``). ``contiguous_gradients`` stays on: without it the gradients of a
+    bucket are kept one by one, which takes as much, and are put together when they are summed all the same.
     """
     _refuse_what_deepspeed_cannot(recipe)
     _refuse_what_cpus_cannot(recipe, placement)
     config: dict[str, Any] = {
-        "train_batch_size": recipe.blocks_per_step,
+        # DeepSpeed checks this product; it is above the recipe's batch where fewer workers share that unevenly.
+        "train_batch_size": placement.micro_batch_size * placement.accumulation(recipe) * placement.num_workers,
         "train_micro_batch_size_per_gpu": placement.micro_batch_size,
         "gradient_accumulation_steps": placement.accumulation(recipe),
         # At stage 0 the engine clips, which needs the norm anyway.
         "gradient_clipping": recipe.clip_norm if recipe.zero_stage else 0.0,
-        "zero_optimization": _zero(recipe, placement),
+        "zero_optimization": _zero(recipe, placement, trained),
     }
     if recipe.precision == "bf16":
         config["bf16"] = {"enabled": True}
         config["data_types"] = {"grad_accum_dtype": "fp32"}
+        # DeepSpeed would send gradients between workers in bfloat16 and round at every addition on the way, the
+        # float32 sums of stage 1 included. Added up as a ring does, gradients of SmolLM2 were off by 0.2 % of their
+        # norm from 2 workers, 0.6 % from 32 and 1.2 % from 128, where rounding each of them once costs 0.05 %. After
+        # 20 steps of a tiny model on 4 workers some weights lay twice the learning rate from those of one worker;
+        # summed in float32 they are the same (tests/unit/test_train_zero.py). It doubles the bytes of the gradients
+        # that are sent, not those of weights. Megatron-LM and OLMo sum in float32 too.
+        config["communication_data_type"] = "fp32"
     if recipe.offload != "none":
         # Only by name does DeepSpeed take its own CPU Adam, which reads gradients where offloading puts them.
         config["optimizer"] = {
@@ -45,8 +77,10 @@ def deepspeed_config(recipe: TrainRecipe, placement: Placement) -> dict[str, Any
     return config
 
 
-def _zero(recipe: TrainRecipe, placement: Placement) -> dict[str, Any]:
+def _zero(recipe: TrainRecipe, placement: Placement, trained: Trained | None) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": recipe.zero_stage}
+    if trained is not None:
+        zero["reduce_bucket_size"] = trained.bucket
     if recipe.zero_stage == 3:
         # A parameter smaller than this stays whole on every rank. The default of 100,000 would keep small models
         # almost unpartitioned, so that tests of stage 3 would test little.

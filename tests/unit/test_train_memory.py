@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ from agentflan_ray.train import losses, memory, models, partitioned
 from agentflan_ray.train.adapters import LoraRecipe
 from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.environment import prepare_worker
-from agentflan_ray.train.hardware import GIB, GPUS, Cluster
+from agentflan_ray.train.hardware import GIB, GPUS, Cluster, step_time
 from agentflan_ray.train.loop import train
 from agentflan_ray.train.memory import Memory, options, predict, recommend, refusal, smallest_cluster, weights_of
 from agentflan_ray.train.recipe import Placement, TrainRecipe
@@ -142,6 +142,40 @@ def test_activations_by_hand() -> None:
     after = 8 * 4096
     assert kept == 4096 * (32 * layer + after)
     assert again == 4096 * (32 * 2 * 4096 + after)
+
+
+def test_gradients_that_are_summed_by_hand() -> None:
+    """A bucket b is as large as the head. At stage 2 there are two in bf16, and one is put together and made float32;
+    at stage 3 it is float32 and put together."""
+    bucket = 32_000 * 4096
+    stage2 = gpu_memory("7b", 8, zero_stage=2).moments["the first gradients are summed"]
+    assert (stage2["gradient buckets"], stage2["bucket copies"]) == (2 * 2 * bucket, (2 + 4) * bucket)
+    assert stage2["gradients"] == 4 * LLAMA2["7b"].parameters / 8
+    stage3 = gpu_memory("7b", 8, zero_stage=3).moments["the first gradients are summed"]
+    assert (stage3["gradient buckets"], stage3["bucket copies"]) == (4 * bucket, 4 * bucket)
+    # The float32 sums of stage 1 go as they are; those of a small model are put together first.
+    stage1 = gpu_memory("7b", 8, zero_stage=1).moments["gradients are summed"]
+    assert stage1["bucket copies"] == 4 * bucket
+    small = predict(SMALL, dataclasses.replace(RECIPE, zero_stage=1), Placement(num_workers=8, use_gpu=True))
+    assert small.moments["gradients are summed"]["bucket copies"] == 4 * SMALL.parameters
+
+
+def test_adapters_need_small_buckets() -> None:
+    lora = gpu_memory("7b", 8, zero_stage=2, lora=LoraRecipe(rank=8, alpha=16))
+    trained = LLAMA2["7b"].lora_parameters(8)
+    assert trained < 40_000_000
+    assert lora.moments["gradients are summed"]["gradient buckets"] == 2 * 2 * trained
+
+
+@pytest.mark.parametrize(("stage", "bytes_each"), [(1, 2 * 4 + 2), (2, 2 * 4 + 2), (3, 2 + 2 + 4)])
+def test_communication_by_hand(stage: Literal[1, 2, 3], bytes_each: int) -> None:
+    """One pass of 7B: gradients are sent in float32, twice where they are all-reduced, and weights in bf16."""
+    recipe = dataclasses.replace(RECIPE, zero_stage=stage, blocks_per_step=8)
+    shape = LLAMA2["7b"]
+    placement = Placement(num_workers=8, use_gpu=True)
+    size = 2 * shape.parameters
+    found = step_time(shape, recipe, placement, cluster(8), attended=2048, trained=shape.parameters, weight_bytes=size)
+    assert found.communicating == pytest.approx(bytes_each * shape.parameters * 7 / 8 / (0.7 * 450e9))
 
 
 def cluster(num_gpus: int, gpu: str = "h100-80g", **changes: Any) -> Cluster:
@@ -336,6 +370,7 @@ def measure(rank: int, port: int, recipe: TrainRecipe, placement: Placement, fol
 
 
 RECOMPUTED = {"activation_checkpointing": True}
+BF16 = {"precision": "bf16", "block_length": 256}
 TWO = {"blocks_per_step": 2}
 
 CASES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -351,13 +386,24 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "stage 2 on two, recomputed": (2, {"zero_stage": 2, **TWO, **RECOMPUTED}),
     "stage 3 on two": (2, {"zero_stage": 3, **TWO}),
     "stage 3 on two, recomputed": (2, {"zero_stage": 3, **TWO, **RECOMPUTED}),
+    "bf16, stage 1": (1, {"zero_stage": 1, **BF16}),
+    "bf16, stage 2": (1, {"zero_stage": 2, **BF16}),
+    "bf16, stage 3": (1, {"zero_stage": 3, **BF16}),
+    "bf16, stage 1 on two": (2, {"zero_stage": 1, **TWO, **BF16}),
+    "bf16, stage 2 on two": (2, {"zero_stage": 2, **TWO, **BF16}),
+    "bf16, stage 3 on two": (2, {"zero_stage": 3, **TWO, **BF16}),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_workers", "changes"), CASES.values(), ids=CASES.keys())
-def test_measured_peaks_on_a_cpu(num_workers: int, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_measured_peaks_on_a_cpu(
+    num_workers: int, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Resident memory of a fresh process, at most, above what it had after imports and a tiny training."""
+    # For bf16 on AMX oneDNN compiles kernels for each shape that it meets and keeps them: 0.6 MiB for a product, 3.6
+    # for an attention and its gradient, so 55 MiB in these three steps of samples of many lengths. They are no tensors.
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     make_model(SMALL, tmp_path / "model")
     plain = {"precision": "fp32", "zero_stage": 0, "block_length": 1024, "blocks_per_step": 1}
     recipe = dataclasses.replace(RECIPE, model=str(tmp_path / "model"), **{**plain, **changes})

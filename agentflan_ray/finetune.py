@@ -32,9 +32,6 @@ from agentflan_ray.view.tables import plan_table
 VALIDATION_TOKENS = 20_000
 """Held-out tokens that a training is measured on."""
 
-MAX_FAILURES = 3
-"""How often workers that died are started again from the last checkpoint."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
@@ -95,7 +92,7 @@ def finetune(order: Order, job: Job) -> str:
     """Train, or go on with a training that was cut off; returns the place of the exported model.
 
     Raises ``ValueError`` where the folder holds another training, and the error of the workers where they failed more
-    than :data:`MAX_FAILURES` times.
+    than :data:`~agentflan_ray.train.trainer.MAX_FAILURES` times.
     """
     recipe, console = order.recipe, job.console
     model = storage.join(job.out, "model")
@@ -131,7 +128,6 @@ def finetune(order: Order, job: Job) -> str:
             make_validation=validation,
             card={"data": facts},
             tensorboard=storage.join(job.out, "tensorboard") if local else None,
-            max_failures=MAX_FAILURES,
             callbacks=callbacks,
         )
         with shown(curve, facts["steps"], console):

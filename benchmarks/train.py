@@ -36,13 +36,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
+from samples import PackedBlocks, Samples, draw_samples
 
 CORES = 2
 NUM_BLOCKS = 7
@@ -71,7 +70,7 @@ def main() -> None:
 def contests(path: Path, num_blocks: int) -> dict[str, float]:
     """All ratios, larger is better unless the name says overhead."""
     console = Console()
-    samples = draw_samples(num_blocks)
+    samples = draw_samples(num_blocks, BLOCK_LENGTH, NUM_DRAWS)
     samples.write(path)
     pairs = {name: _contest(("ours", name), path) for name in CONTESTANTS if name != "ours"}
     ours = [step for pair in pairs.values() for step in pair["ours"][1:]]
@@ -102,88 +101,6 @@ def contests(path: Path, num_blocks: int) -> dict[str, float]:
     for name, value in ratios.items():
         console.print(f"{name}: {value:.6f}" if "overhead" in name else f"{name}: {value:.3f}")
     return {name: round(value, 6) for name, value in ratios.items()}
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples one behind the other: ids and component tags (tokens,), and of each sample its length and block."""
-
-    input_ids: np.ndarray[Any, np.dtype[np.int32]]
-    tags: np.ndarray[Any, np.dtype[np.int8]]
-    lengths: np.ndarray[Any, np.dtype[np.int64]]
-    blocks: np.ndarray[Any, np.dtype[np.int64]]
-
-    def write(self, path: Path) -> None:
-        np.savez(path, **vars(self))
-
-    @classmethod
-    def read(cls, path: Path) -> Samples:
-        return cls(**np.load(path))
-
-    def each(self) -> list[tuple[int, Any, Any]]:
-        """Block, ids and tags of each sample."""
-        ends = self.lengths.cumsum()[:-1]
-        return list(zip(self.blocks.tolist(), np.split(self.input_ids, ends), np.split(self.tags, ends), strict=True))
-
-
-class PackedBlocks:
-    """The samples laid into their blocks, as :class:`agentflan_ray.tokens.blocks.PlannedBlocks` lays them."""
-
-    def __init__(self, samples: Samples) -> None:
-        self._samples = samples.each()
-
-    def __len__(self) -> int:
-        return max(block for block, _, _ in self._samples) + 1
-
-    @property
-    def groups(self) -> Any:
-        from agentflan_ray.tokens.block import COMPONENT_GROUPS
-
-        return COMPONENT_GROUPS
-
-    def __getitem__(self, number: int) -> Any:
-        from agentflan_ray.tokens.block import empty_block
-
-        block, at = empty_block(BLOCK_LENGTH), 0
-        for of, ids, tags in self._samples:
-            if of == number:
-                end = at + len(ids)
-                block.input_ids[at:end], block.tags[at:end] = ids, tags
-                block.position_ids[at:end] = np.arange(len(ids))
-                at = end
-        block.position_ids[at:] = np.arange(BLOCK_LENGTH - at)
-        return block
-
-
-def draw_samples(num_blocks: int) -> Samples:
-    """Enough draws of the embedded world to choose from, in every form; the blocks are the first of their packing."""
-    from agentflan_ray.corpus.derive import derive
-    from agentflan_ray.corpus.negatives import catalogue_of
-    from agentflan_ray.corpus.recipe import agent_flan
-    from agentflan_ray.corpus.similarity import Catalogue
-    from agentflan_ray.sample import CAPABILITIES, COMPONENTS, Sample, component_of
-    from agentflan_ray.tokens.encode import Encoder
-    from agentflan_ray.tokens.pack import pack
-    from agentflan_ray.toolbox import draw_chat, draw_trajectory
-    from agentflan_ray.train.models import load_tokenizer
-
-    drawn = [draw_trajectory(index) if index % 4 else draw_chat(index) for index in range(NUM_DRAWS)]
-    catalogue = Catalogue.of(catalogue_of([trajectory.tools for trajectory in drawn]))
-    made = [each for trajectory in drawn for each in derive(trajectory, agent_flan(), catalogue)]
-    encode = Encoder(load_tokenizer(MODEL))
-    rows = []
-    for sample in made:
-        if isinstance(sample, Sample) and len(encoded := encode(sample.turns)) <= BLOCK_LENGTH:
-            components = [COMPONENTS.index(component_of(sample.form, sample.case, name)) for name in CAPABILITIES]
-            rows.append((encoded.input_ids, np.array([*components, -1], dtype=np.int8)[encoded.tags]))
-    blocks = pack(np.array([len(ids) for ids, _ in rows]), BLOCK_LENGTH, seed=0)
-    chosen = sorted((block, at) for at, block in enumerate(blocks.tolist()) if block < num_blocks)
-    return Samples(
-        input_ids=np.concatenate([rows[at][0] for _, at in chosen]),
-        tags=np.concatenate([rows[at][1] for _, at in chosen]),
-        lengths=np.array([len(rows[at][0]) for _, at in chosen]),
-        blocks=np.array([block for block, _ in chosen]),
-    )
 
 
 class _Clock:
@@ -237,21 +154,20 @@ def train_ours(samples: Samples) -> None:
 
     losses.group_sums = timed
     clock.begin()
-    train(recipe, Placement(cpus_per_worker=CORES), PackedBlocks(samples), report=report)
+    train(recipe, Placement(cpus_per_worker=CORES), PackedBlocks(samples, BLOCK_LENGTH), report=report)
 
 
 def train_barely(samples: Samples) -> None:
     """The same steps written as plainly as they can be."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from peers import plain_model
 
     from agentflan_ray.train.blocks import targets
-    from agentflan_ray.train.models import resolve
 
     torch.set_num_threads(CORES)
-    model = AutoModelForCausalLM.from_pretrained(resolve(MODEL), dtype=torch.float32).train()
+    model = plain_model(MODEL, torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    blocks, clock = PackedBlocks(samples), _Clock()
+    blocks, clock = PackedBlocks(samples, BLOCK_LENGTH), _Clock()
     for number in range(len(blocks)):
         clock.begin()
         block = blocks[number]
@@ -269,41 +185,26 @@ def train_barely(samples: Samples) -> None:
 
 def train_with_trl(samples: Samples, packing: bool = False) -> None:
     """SFTTrainer with its defaults, but for what the module's docstring says."""
-    import datasets
     import torch
     import transformers
-    import trl
-
-    from agentflan_ray.train.models import load_tokenizer, resolve
+    from peers import plain_model, sft_trainer
 
     torch.set_num_threads(CORES)
-    datasets.disable_progress_bars()
-    rows = [(ids.tolist(), np.where(tags >= 0, ids, -100).tolist()) for _, ids, tags in samples.each()]
-    num_blocks = int(samples.blocks.max()) + 1
     with tempfile.TemporaryDirectory(prefix="agentflan-bench-trl-") as folder:
-        trainer = trl.SFTTrainer(
-            model=transformers.AutoModelForCausalLM.from_pretrained(resolve(MODEL), dtype=torch.float32),
-            args=trl.SFTConfig(
-                output_dir=folder,
-                per_device_train_batch_size=1 if packing else round(len(rows) / num_blocks),
-                max_length=BLOCK_LENGTH,
-                packing=packing,
-                num_train_epochs=1,
-                learning_rate=LEARNING_RATE,
-                lr_scheduler_type="constant",
-                adam_beta2=0.95,
-                bf16=False,
-                gradient_checkpointing=False,
-                use_cpu=True,
-                save_strategy="no",
-                logging_steps=1,
-                report_to="none",
-                disable_tqdm=True,
-            ),
-            train_dataset=datasets.Dataset.from_dict(
-                {"input_ids": [ids for ids, _ in rows], "labels": [labels for _, labels in rows]}
-            ),
-            processing_class=load_tokenizer(MODEL),
+        trainer = sft_trainer(
+            plain_model(MODEL, torch.float32),
+            MODEL,
+            samples,
+            folder,
+            per_device_train_batch_size=1 if packing else round(len(samples.lengths) / samples.num_blocks),
+            max_length=BLOCK_LENGTH,
+            packing=packing,
+            num_train_epochs=1,
+            learning_rate=LEARNING_RATE,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=True,
+            logging_steps=1,
         )
         clock = _Clock()
 

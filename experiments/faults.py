@@ -1,14 +1,16 @@
-"""Break trainings in eleven ways, on a real Ray, and see that each recovers or says why it stops.
+"""Break trainings in twelve ways, on a real Ray, and see that each recovers or says why it stops.
 
 Hypothesis: whatever dies or is spoilt, a training ends with the losses and weights of one that nothing happened to, or
 stops with one sentence; no damaged checkpoint is ever gone on from. Metric: the largest relative difference of any
-step's losses, and of the final weights. Stop: after each fault once, 13 minutes on two busy cores.
+step's losses, and of the final weights. Stop: after each fault once, eight minutes on two busy cores.
 
     python experiments/faults.py                     # all; exit status 1 where one did not end as it should
     python experiments/faults.py hang node-lost      # some
 
-Two workers train the tiny random Llama with ZeRO-2 for ten steps, with a checkpoint every two. On Linux it starts
-itself again in a mount namespace of its own, where the full disk is a real one, a tmpfs of a few megabytes.
+Two workers train the tiny random Llama with ZeRO-2 for ten steps, with a checkpoint every two. Two faults at a time
+share one Ray, as most of a training so short is starting processes; those of nodes come after them, on a simulated
+cluster. On Linux it starts itself again in a mount namespace of its own, where the full disk is a real one, a tmpfs of
+a few megabytes.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ import argparse
 import json
 import logging
 import os
+import queue
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 import ray
 import ray.train
@@ -37,7 +44,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agentflan_ray import cluster
-from agentflan_ray.tokens.block import Block
+from agentflan_ray.tokens.block import COMPONENT_GROUPS, Block
 from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.trainer import make_trainer
@@ -58,11 +65,14 @@ STRUCK_STEP = 8
 """The step in which a fault strikes; by then the checkpoints of steps 4 and 6 are kept."""
 TOLERANCE = 1e-4
 """Relative for losses, absolute for weights; equal numbers of workers differ by nothing."""
-HANG_SECONDS = 10
+HANG_SECONDS = 15
+"""Above what one worker's imports may take longer than the other's, for which it waits as long."""
 DISK_MIB = 4
 """Two checkpoints of 1.5 MiB fit, and not the third that is written before the first is removed."""
 LONGEST_SECONDS = 300
-"""What takes longer than this has not recovered."""
+"""Where no fault has ended for this long, those under way have not recovered."""
+AT_ONCE = 2
+"""Faults under way at a time, on half a CPU for each worker."""
 OWN_MOUNTS = "AGENTFLAN_OWN_MOUNTS"
 """Set where this process may mount what it likes."""
 
@@ -91,6 +101,8 @@ class Reports(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
 class FaultyBlocks:
     """The blocks, and what happens when one of the struck step is read for the first time."""
 
+    groups = COMPONENT_GROUPS
+
     folder: str
     fault: str = ""
     seconds_per_block: float = 0.0
@@ -113,13 +125,16 @@ class FaultyBlocks:
 
     def _strike(self) -> None:
         marker = Path(self.folder) / f"struck-{_rank()}"
-        strikes = {"kill-all": True, "kill-one": _rank() == 1, "hang": _rank() == 1, "power-cut": True}
+        is_second = _rank() == 1
+        strikes = {"kill-all": True, "kill-one": is_second, "hang": is_second, "hang-alone": True, "power-cut": True}
         if marker.exists() or not strikes.get(self.fault, False):
             return
         marker.touch()
         while len(Reports(Path(self.folder)).read()) < STRUCK_STEP - 1:
             time.sleep(0.05)
-        if self.fault == "hang":
+        if self.fault.startswith("hang"):
+            # Where Ray keeps what this process writes to stderr.
+            (Path(self.folder) / "stderr").symlink_to(os.readlink("/proc/self/fd/2"))
             time.sleep(3600)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -148,12 +163,14 @@ class Bench:
 
     folder: Path
     undisturbed: Path
+    cut_off: Path
+    """A run that stopped in the struck step."""
 
     def fit(self, fault: str = "", *, storage: Path | None = None, **rest: Any) -> None:
         """The training, started as its user would start it each time."""
         placement: Placement = rest.pop("placement", PLACEMENT)
         blocks = FaultyBlocks(str(self.folder), fault, rest.pop("seconds_per_block", 0.0))
-        settings: dict[str, Any] = {"max_failures": 2, "hang_seconds": HANG_SECONDS, "card": {}, **rest}
+        settings: dict[str, Any] = {"max_failures": 2, "card": {}, **rest}
         make_trainer(
             RECIPE,
             placement,
@@ -191,7 +208,7 @@ def _largest_difference(run: Path, other: Path) -> float:
     return max(float((mine[name] - theirs[name]).abs().max()) for name in theirs)
 
 
-PLACEMENT = Placement(num_workers=2, cpus_per_worker=1)
+PLACEMENT = Placement(num_workers=2, cpus_per_worker=1 / AT_ONCE)
 
 
 def worker_killed(bench: Bench) -> str:
@@ -208,8 +225,21 @@ def all_workers_killed(bench: Bench) -> str:
 
 def worker_hangs(bench: Bench) -> str:
     """A worker that takes no part any more."""
-    bench.fit("hang")
-    return _after_restart(bench)
+    bench.fit("hang", hang_seconds=HANG_SECONDS)
+    return f"{_after_restart(bench)}; {_where_it_hung(bench)}"
+
+
+def only_worker_hangs(bench: Bench) -> str:
+    """A worker that hangs where there is no other to notice it."""
+    bench.fit("hang-alone", placement=replace(PLACEMENT, num_workers=1), hang_seconds=HANG_SECONDS)
+    return f"{_after_restart(bench)}; {_where_it_hung(bench)}"
+
+
+def _where_it_hung(bench: Bench) -> str:
+    said = (bench.folder / "stderr").read_text()
+    assert f"Timeout (0:00:{HANG_SECONDS})!" in said, f"its log ends: {said[-300:]}"
+    assert " in _strike" in said, f"its log ends: {said[-300:]}"
+    return "its log says where"
 
 
 def _after_restart(bench: Bench) -> str:
@@ -261,14 +291,11 @@ def _tmpfs(folder: Path, mebibytes: int) -> Iterator[Callable[[int], None]]:
 
 
 def _cut_off(bench: Bench) -> Path:
-    """A run that stopped after step 7, and the folder of its newest checkpoint, of step 6."""
-    try:
-        bench.fit("power-cut", max_failures=0)
-    except ray.train.TrainingFailedError:
-        newest = max(bench.run_folder().glob("step_*"))
-        assert newest.name.startswith("step_000006"), newest.name
-        return newest
-    raise AssertionError("it went on")
+    """A copy of the run that stopped after step 7 as this bench's own, and the folder of its newest checkpoint."""
+    shutil.copytree(bench.cut_off, bench.folder, dirs_exist_ok=True)
+    newest = max(bench.run_folder().glob("step_*"))
+    assert newest.name.startswith("step_000006"), newest.name
+    return newest
 
 
 def _goes_on_from_before(bench: Bench) -> str:
@@ -314,51 +341,73 @@ def flipped(bench: Bench) -> str:
 def driver_killed(bench: Bench) -> str:
     """SIGKILL of the driver; then the same command again."""
     command = [sys.executable, __file__, "--drive", str(bench.folder)]
-    first = subprocess.Popen(command)
-    while len(Reports(bench.folder).read()) < STRUCK_STEP - 1:
-        assert first.poll() is None, "the driver ended by itself"
-        time.sleep(0.05)
+    environment = {**os.environ, "RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    first = subprocess.Popen(command, env=environment)
+    _wait_until_struck(bench, lambda: first.poll() is not None)
+    assert first.poll() is None, "the driver ended by itself"
     first.kill()
     first.wait()
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, env=environment, timeout=LONGEST_SECONDS)
     assert bench.steps()[-1] == NUM_STEPS
     assert len(bench.steps()) < 2 * NUM_STEPS, "it began anew"
     return bench.recovered()
 
 
+def _wait_until_struck(bench: Bench, has_ended: Callable[[], bool]) -> None:
+    """Return before the step that a fault strikes in, or when the training has ended."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while len(Reports(bench.folder).read()) < STRUCK_STEP - 1 and not has_ended():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only steps {bench.steps()} were done after {LONGEST_SECONDS} seconds")
+        time.sleep(0.05)
+
+
 def drive(folder: Path) -> None:
     """The driver that is killed."""
     cluster.connect()
-    Bench(folder, folder).fit(seconds_per_block=0.1)
+    Bench(folder, folder, folder).fit(seconds_per_block=0.1)
 
 
-def node_lost(bench: Bench) -> str:
+def node_lost(bench: Bench, nodes: Cluster) -> str:
     """A node is lost, and another one added."""
-    with two_nodes() as nodes:
-        _fit_and_lose_one(bench, nodes, then_add=True)
+    _fit_and_lose_one(bench, nodes, then_add=True)
     assert len((bench.folder / "starts-0").read_text().split()) > 1, "nothing was lost"
     return bench.recovered()
 
 
-def node_gone(bench: Bench) -> str:
+def node_gone(bench: Bench, nodes: Cluster) -> str:
     """A node is lost for good, and the other one goes on alone."""
-    with two_nodes() as nodes:
-        _fit_and_lose_one(bench, nodes, then_add=False, placement=replace(PLACEMENT, min_workers=1))
+    _fit_and_lose_one(bench, nodes, then_add=False, min_workers=1)
     starts = (bench.folder / "starts-0").read_text().split()
     assert (starts[0], starts[-1]) == ("2", "1"), f"started with {starts} workers"
     return f"{bench.recovered()}, with one worker in place of two"
 
 
-def _fit_and_lose_one(bench: Bench, nodes: Cluster, *, then_add: bool, **rest: Any) -> None:
+def _fit_and_lose_one(bench: Bench, nodes: Cluster, *, then_add: bool, min_workers: int | None = None) -> None:
     """Train in a thread, and kill a node without warning: only the main thread may start and end nodes."""
-    with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(bench.fit, seconds_per_block=0.2, **rest)
-        while len(Reports(bench.folder).read()) < STRUCK_STEP - 1 and not training.done():
-            time.sleep(0.05)
-        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
-        if then_add:
-            nodes.add_node(num_cpus=1)
-        training.result()
+    placement = replace(PLACEMENT, cpus_per_worker=1, min_workers=min_workers)
+    training = _beside(partial(bench.fit, seconds_per_block=0.2, placement=placement))
+    _wait_until_struck(bench, training.done)
+    nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+    if then_add:
+        nodes.add_node(num_cpus=1)
+    training.result(timeout=LONGEST_SECONDS)
+
+
+def _beside(work: Callable[[], None]) -> Future[None]:
+    """Do it in a daemon thread, so that what never ends keeps nobody from reading the table."""
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
 
 
 @contextmanager
@@ -377,72 +426,123 @@ def two_nodes() -> Iterator[Cluster]:
 
 
 FAULTS: dict[str, Callable[[Bench], str]] = {
+    "driver-killed": driver_killed,
     "worker-killed": worker_killed,
-    "all-workers-killed": all_workers_killed,
     "hang": worker_hangs,
+    "hang-alone": only_worker_hangs,
+    "all-workers-killed": all_workers_killed,
     "nan": nan_batch,
     "disk-full": disk_full,
     "truncated": truncated,
     "missing": missing,
     "flipped": flipped,
-    "driver-killed": driver_killed,
-    "node-lost": node_lost,
-    "node-gone": node_gone,
 }
+OF_CUT_OFF = {"truncated", "missing", "flipped"}
+"""Those that go on with a copy of a run that was cut off."""
+NODE_FAULTS: dict[str, Callable[[Bench, Cluster], str]] = {"node-lost": node_lost, "node-gone": node_gone}
+"""In this order: the first leaves two nodes to the second."""
+
+
+class Outcome(NamedTuple):
+    """How a fault ended."""
+
+    name: str
+    ended: str
+    seconds: float
+    is_good: bool
 
 
 def main() -> None:
     """Run the faults asked for."""
+    known = [*FAULTS, *NODE_FAULTS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("faults", nargs="*", help=f"some of {', '.join(FAULTS)} (default: all)")
+    parser.add_argument("faults", nargs="*", help=f"some of {', '.join(known)} (default: all)")
     parser.add_argument("--drive", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.drive:
         drive(arguments.drive)
         return
-    if unknown := set(arguments.faults) - set(FAULTS):
+    if unknown := set(arguments.faults) - set(known):
         parser.error(f"there is no fault {', '.join(sorted(unknown))}")
+    chosen = [name for name in known if name in (arguments.faults or known)]
+    began = time.monotonic()
+    outcomes = []
     with tempfile.TemporaryDirectory(prefix="agentflan-faults-") as folder:
-        outcomes = list(strike(arguments.faults or list(FAULTS), Path(folder)))
-    table = Table("fault", "what happened", title="Faults", show_lines=True)
+        for outcome in strike(chosen, Path(folder)):
+            outcomes.append(outcome)
+            said = "as it should" if outcome.is_good else "NOT as it should"
+            console.print(f"{time.monotonic() - began:4.0f} s  {outcome.name} ended {said}")
+    table = Table("fault", "what happened", title=f"Faults, {time.monotonic() - began:.0f} s in all", show_lines=True)
     table.add_column("how it ended", overflow="fold")
     table.add_column("s", justify="right")
-    for name, ended, seconds, is_good in outcomes:
-        table.add_row(
-            name, FAULTS[name].__doc__, escape(ended) if is_good else f"[red]WRONG: {escape(ended)}", f"{seconds:.0f}"
-        )
+    for name, ended, seconds, is_good in sorted(outcomes, key=lambda outcome: known.index(outcome.name)):
+        happened = FAULTS[name].__doc__ if name in FAULTS else NODE_FAULTS[name].__doc__
+        table.add_row(name, happened, escape(ended) if is_good else f"[red]WRONG: {escape(ended)}", f"{seconds:.0f}")
     console.print(table)
-    sys.exit(0 if all(is_good for *_, is_good in outcomes) else 1)
+    sys.exit(0 if all(outcome.is_good for outcome in outcomes) else 1)
 
 
-def strike(names: list[str], folder: Path) -> Iterator[tuple[str, str, float, bool]]:
-    """Each fault's name, how it ended, its seconds, and whether it ended as it should."""
-
-    def give_up(*_: object) -> NoReturn:
-        raise TimeoutError(f"it took more than {LONGEST_SECONDS} seconds")
-
-    signal.signal(signal.SIGALRM, give_up)
+def strike(names: list[str], folder: Path) -> Iterator[Outcome]:
+    """How each fault ended, as they end."""
     # A group that is started with a node that is just gone is given up sooner than after a minute.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "30"
-    undisturbed = folder / "undisturbed"
-    undisturbed.mkdir()
     cluster.connect()
-    Bench(undisturbed, undisturbed).fit()
-    for name in names:
-        console.print(f"{name} ...", end=" ")
-        began = time.monotonic()
-        bench = Bench(folder / name, undisturbed)
-        bench.folder.mkdir()
-        if not ray.is_initialized():
-            cluster.connect()
-        signal.alarm(LONGEST_SECONDS)
+    undisturbed, cut_off = (Bench(folder / name, folder, folder) for name in ("undisturbed", "cut-off"))
+    first = [lambda: _begin(undisturbed).fit(), lambda: _cut(_begin(cut_off))]
+    for each in [_beside(prepare) for prepare in (first if OF_CUT_OFF & set(names) else first[:1])]:
+        each.result(timeout=LONGEST_SECONDS)
+
+    def bench(name: str) -> Bench:
+        return _begin(Bench(folder / name, undisturbed.folder, cut_off.folder))
+
+    waiting = deque(name for name in names if name in FAULTS)
+    ended: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+
+    def go_through() -> None:
+        with suppress(IndexError):
+            while True:
+                name = waiting.popleft()
+                ended.put(_outcome(name, partial(FAULTS[name], bench(name))))
+
+    expected = set(waiting)
+    for _ in range(AT_ONCE):
+        _beside(go_through)
+    while expected:
         try:
-            ended, is_good = FAULTS[name](bench), True
-        except Exception as error:
-            ended, is_good = f"{type(error).__name__}: {error}", False
-        signal.alarm(0)
-        console.print("as it should" if is_good else "NOT as it should", f"({time.monotonic() - began:.0f} s)")
-        yield name, ended, time.monotonic() - began, is_good
+            outcome = ended.get(timeout=LONGEST_SECONDS)
+        except queue.Empty:
+            yield from (Outcome(name, "it never ended", LONGEST_SECONDS, False) for name in expected)
+            break
+        expected.remove(outcome.name)
+        yield outcome
+    if any(name in NODE_FAULTS for name in names):
+        with two_nodes() as nodes:
+            for name in names:
+                if name in NODE_FAULTS:
+                    yield _outcome(name, partial(NODE_FAULTS[name], bench(name), nodes))
+
+
+def _begin(bench: Bench) -> Bench:
+    bench.folder.mkdir()
+    return bench
+
+
+def _cut(bench: Bench) -> None:
+    """Leave a run that stopped after step 7, its newest checkpoint that of step 6."""
+    try:
+        bench.fit("power-cut", max_failures=0)
+    except ray.train.TrainingFailedError:
+        return
+    raise AssertionError("it went on")
+
+
+def _outcome(name: str, fault: Callable[[], str]) -> Outcome:
+    began = time.monotonic()
+    try:
+        ended, is_good = fault(), True
+    except Exception as error:
+        ended, is_good = f"{type(error).__name__}: {error}", False
+    return Outcome(name, ended, time.monotonic() - began, is_good)
 
 
 def with_own_mounts() -> None:

@@ -45,6 +45,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_mixture_flags(parser)
     parser.add_argument("--num-workers", type=int, default=1)
+    parser.add_argument("--min-workers", type=int, help="go on with as few as these where workers are lost")
     parser.add_argument("--cpus-per-worker", type=float, help="default: as many as there are for each")
     parser.add_argument("--gpus-per-worker", type=int, choices=(0, 1), help="default: 1 where the cluster has GPUs")
     parser.add_argument("--micro-batch-size", type=int, default=1, help="blocks of one worker in one forward pass")
@@ -73,6 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
     placement = dataclasses.replace(
         cluster.placement(arguments.num_workers, arguments.cpus_per_worker, arguments.gpus_per_worker, alone=True),
         micro_batch_size=arguments.micro_batch_size,
+        min_workers=arguments.min_workers,
     )
     placement.accumulation(recipe)
     order = Order(recipe=recipe, tokens=_tokens(corpus, recipe, console), make_plan=make_plan)

@@ -16,11 +16,10 @@ class Loader:
 
     Batch b holds the blocks ``b * batch_size`` to ``(b + 1) * batch_size`` of a plan, whatever the number of ranks: a
     run that goes on with other workers reads the same. In each pass of all ranks, rank r reads the r-th
-    ``micro_batch_size`` of them. The last batch is filled up with blocks that hold no target, so that all ranks run
-    alike. There is no order of its own and no seed: :func:`~agentflan_ray.tokens.blocks.write_plan` draws the order of
-    the blocks within each phase, and a text that is read again stands in the plan again.
-
-    Raises ``ValueError`` where the ranks can't share a batch evenly.
+    ``micro_batch_size`` of them. The last batch, and each one that the ranks can't share evenly, is filled up with
+    blocks that hold no target, so that all ranks run alike. There is no order of its own and no seed:
+    :func:`~agentflan_ray.tokens.blocks.write_plan` draws the order of the blocks within each phase, and a text that is
+    read again stands in the plan again.
     """
 
     blocks: Blocks
@@ -32,12 +31,6 @@ class Loader:
     _next: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        at_once = self.world_size * self.micro_batch_size
-        if self.batch_size % at_once:
-            raise ValueError(
-                f"A batch of {self.batch_size} blocks can't be shared evenly by {self.world_size} workers with a "
-                f"micro-batch of {self.micro_batch_size}; make it a multiple of {at_once}."
-            )
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"The rank is {self.rank}, but must lie between 0 and {self.world_size - 1}.")
 
@@ -52,10 +45,11 @@ class Loader:
         """
         if not 0 <= batch < len(self):
             raise IndexError(batch)
-        size = self.micro_batch_size
-        first = batch * self.batch_size + self.rank * size
-        starts = range(first, (batch + 1) * self.batch_size, size * self.world_size)
-        return [[self._block(number) for number in range(start, start + size)] for start in starts]
+        size, at_once = self.micro_batch_size, self.micro_batch_size * self.world_size
+        first, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.blocks))
+        # Every rank makes as many passes as a whole batch takes, whether or not any of its own blocks are left.
+        passes = range(first + self.rank * size, first + self.batch_size + self.rank * size, at_once)
+        return [[self._block(number, end) for number in range(start, start + size)] for start in passes]
 
     def __iter__(self) -> Iterator[list[list[Block]]]:
         """The batches from the one that is next on; each counts as read once it is asked for the one after it."""
@@ -80,8 +74,8 @@ class Loader:
                 )
         self._next = state["next_batch"]
 
-    def _block(self, number: int) -> Block:
-        if number >= len(self.blocks):
+    def _block(self, number: int, end: int) -> Block:
+        if number >= end:
             return empty_block(self.block_length)
         block = self.blocks[number]
         if block.input_ids.shape != (self.block_length,):

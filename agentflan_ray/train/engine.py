@@ -47,7 +47,7 @@ class Engine:
         self.tokenizer = models.load_tokenizer(recipe.model, recipe.template)
         self.model: Any = _make_model(recipe, placement, config)
         if recipe.activation_checkpointing:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
+            models.checkpoint_activations(self.model)
         config = deepspeed_config(recipe, placement, _trained(self.model))
         if load_universal:
             config["checkpoint"] = {"load_universal": True}

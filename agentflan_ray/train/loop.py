@@ -58,8 +58,8 @@ def train(
 ) -> dict[str, Any]:
     """Train and return the metrics of the last report. Every rank calls it with the same arguments.
 
-    Each step reports, on every rank: ``step`` (from 1), ``tokens`` (positions processed so far, padding included),
-    ``supervised_tokens`` (so far), ``loss`` (mean over the supervised tokens of the global batch),
+    Each step reports, on every rank: ``step`` (from 1), ``tokens`` (positions of the whole batches so far, padding
+    included), ``supervised_tokens`` (so far), ``loss`` (mean over the supervised tokens of the global batch),
     its parts as of :func:`metering.mean_losses` (``loss/<component>``, ``source_loss/<source>``,
     ``explicit_loss/<piece>``), ``learning_rate``, ``grad_norm`` (before clipping), ``tokens_per_second`` and
     ``seconds`` of the step, all workers together, ``tflops`` and ``mfu`` as of
@@ -208,7 +208,9 @@ class _Batch:
         self.position_ids = np.stack([block.position_ids for block in blocks])
         self.targets = targets(self.position_ids, np.stack([block.tags for block in blocks]))
         self.counts = count_targets(self.targets, num_groups)
-        self.attended = int(self.position_ids.sum()) + self.position_ids.size
+        # Not those of blocks that only fill up a batch.
+        learnt = self.position_ids[(self.targets >= 0).any(axis=1)]
+        self.attended = int(learnt.sum()) + learnt.size
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return tuple(torch.from_numpy(each).long() for each in (self.input_ids, self.position_ids, self.targets))  # type: ignore[return-value]

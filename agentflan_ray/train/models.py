@@ -89,7 +89,8 @@ def load_model(
 
     The weights go one by one onto ``device``, and with ``quantise`` are rounded to 4 bits on the way. Attention stays
     within packed samples (:mod:`agentflan_ray.train.attention`). Raises ``OSError`` (of transformers) for a model
-    without safetensors weights, and ``ValueError`` for one in which packed samples would see each other.
+    without safetensors weights, and ``ValueError`` for one in which packed samples would see each other, and for
+    random weights that are to be quantised.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -97,6 +98,11 @@ def load_model(
 
     place = resolve(name)
     if name.startswith(RANDOM):
+        if quantise:
+            raise ValueError(
+                f"{name!r} has random weights, which are drawn and never quantised; save the model to a directory and "
+                "give that."
+            )
         return random_model(AutoConfig.from_pretrained(place, trust_remote_code=False), precision, device=device)
     settings: dict[str, Any] = {} if device is None else {"device_map": {"": device}}
     if quantise:
@@ -106,6 +112,13 @@ def load_model(
     )
     attend_within_samples(model)
     return model
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Keep the inputs of each layer alone, and compute it once more in the backward pass."""
+    # transformers 5.17 has it under its old name alone; 5.23 warns of that one.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def random_model(

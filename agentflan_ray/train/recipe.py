@@ -107,7 +107,9 @@ class Placement:
     """Where a training runs. ``micro_batch_size`` is in blocks, of one worker in one forward pass.
 
     With ``min_workers`` a training that lost workers, or can't have all at first, goes on with as many as there are,
-    down to these; it takes more again where they come back. Each number in between has to share a step evenly.
+    down to these; it takes more again where they come back. The number that is asked for has to share a step evenly.
+    One in between need not, by ``allow_uneven``, which the trainer sets where fewer run: then the last pass of each
+    step is filled up with blocks that teach nothing (:meth:`idle_share`), which changes no loss.
 
     ``cpus_per_worker`` may be a little below a whole number, to leave room for a driver that asks for 0.01; PyTorch
     gets as many threads as it rounds to.
@@ -124,6 +126,7 @@ class Placement:
     micro_batch_size: int = 1
     resources_per_worker: tuple[tuple[str, float], ...] = ()
     secondary_partition: int = 1
+    allow_uneven: bool = False
 
     def __post_init__(self) -> None:
         _at_least("num_workers", self.num_workers, 1)
@@ -134,6 +137,12 @@ class Placement:
             )
         _at_least("micro_batch_size", self.micro_batch_size, 1)
         _at_least("secondary_partition", self.secondary_partition, 1)
+        if self.secondary_partition > 1 and self.min_workers not in (None, self.num_workers):
+            raise ValueError(
+                f"min_workers is {self.min_workers}, with which any number up to {self.num_workers} may run, but "
+                f"secondary_partition is {self.secondary_partition}, which has to divide it; set min_workers=None or "
+                "secondary_partition=1."
+            )
         if not self.cpus_per_worker > 0:
             raise ValueError(f"cpus_per_worker is {self.cpus_per_worker}; it must be above 0.")
 
@@ -143,14 +152,21 @@ class Placement:
         return max(1, round(self.cpus_per_worker))
 
     def accumulation(self, recipe: TrainRecipe) -> int:
-        """Forward passes of each worker in one step."""
+        """Forward passes of each worker in one step.
+
+        Raises ``ValueError`` where the workers can't share a step evenly, unless ``allow_uneven``.
+        """
         blocks_at_once = self.num_workers * self.micro_batch_size
-        if recipe.blocks_per_step % blocks_at_once:
+        if recipe.blocks_per_step % blocks_at_once and not self.allow_uneven:
             raise ValueError(
                 f"blocks_per_step is {recipe.blocks_per_step}, which {self.num_workers} workers with a micro-batch of "
                 f"{self.micro_batch_size} can't share evenly; make it a multiple of {blocks_at_once}."
             )
-        return recipe.blocks_per_step // blocks_at_once
+        return math.ceil(recipe.blocks_per_step / blocks_at_once)
+
+    def idle_share(self, recipe: TrainRecipe) -> float:
+        """The part of each step's forward passes that is on blocks which only fill up, as workers share it unevenly."""
+        return 1 - recipe.blocks_per_step / (self.accumulation(recipe) * self.num_workers * self.micro_batch_size)
 
 
 def laptop() -> TrainRecipe:

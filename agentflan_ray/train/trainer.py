@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import json
 import logging
 import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from agentflan_ray import storage
-from agentflan_ray.tokens.block import Blocks
+from agentflan_ray.tokens.block import Block, Blocks, Group
 from agentflan_ray.train.environment import prepare_driver
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
@@ -47,11 +49,14 @@ if TYPE_CHECKING:
 MakeBlocks = Callable[[], Blocks]
 """Opens the blocks on a worker. A frozen dataclass with ``__call__``, because it travels there by pickling."""
 
+MAX_FAILURES = 3
+"""How often workers that died are started again from the last checkpoint."""
+
 KEPT_CHECKPOINTS = 2
 """The newest, and the one before it to go back to where the newest is damaged."""
 
 HANG_SECONDS = 1800
-"""How long workers wait for one that takes no part, before all are started again; PyTorch's own default."""
+"""How long a worker may make no step, or let others wait, before all are started again; PyTorch's own default."""
 
 _REPEATING = (ValueError, FloatingPointError)
 """What comes again with the same step, so that starting workers again would not help."""
@@ -75,7 +80,7 @@ def make_trainer(
     finish: Finish | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: str | None = None,
-    max_failures: int = 0,
+    max_failures: int = MAX_FAILURES,
     hang_seconds: int = HANG_SECONDS,
     callbacks: Sequence[Any] = (),
 ) -> Trainer:
@@ -85,10 +90,15 @@ def make_trainer(
     and copied while training goes on, and ``fit()`` returns the last one with its metrics. The
     :data:`KEPT_CHECKPOINTS` newest are kept.
 
-    The run goes on from the newest checkpoint that is whole: after workers died or one took no part for
+    The run goes on from the newest checkpoint that is whole: after workers died or one made no step for
     ``hang_seconds`` (at most ``max_failures`` times), and where the same run is started again. Where it has none,
     it begins with ``resume_from``, the path of an earlier run's checkpoint. The number of workers may be another than
     before.
+
+    A worker that hangs writes the stacks of its threads to its file in Ray's log folder and ends. ``hang_seconds``
+    counts from the reading of a block to the report of its step: make it longer than a step and the writing of a
+    checkpoint and of the exported model take together. Loading the model, copies to storage and ``finish`` take the
+    time that they need.
 
     In a Tune trial pass ``callbacks=[TuneReportCallback()]``, so that schedulers see every step, and ask for a driver
     of 0.01 CPUs: with one whole CPU each, two drivers on two CPUs leave none for their workers.
@@ -107,6 +117,7 @@ def make_trainer(
             "finish": finish,
             "card": card,
             "tensorboard": tensorboard,
+            "hang_seconds": hang_seconds,
         },
         torch_config=TorchConfig(timeout_s=hang_seconds),
         scaling_config=ScalingConfig(
@@ -131,11 +142,8 @@ def make_trainer(
 
 def _num_workers(recipe: TrainRecipe, placement: Placement) -> int | tuple[int, int]:
     """As Ray Train takes it: a pair lets it start with, and go on with, any number in between."""
-    if placement.min_workers is None:
-        return placement.num_workers
-    for number in range(placement.min_workers, placement.num_workers + 1):
-        dataclasses.replace(placement, num_workers=number).accumulation(recipe)
-    return placement.min_workers, placement.num_workers
+    placement.accumulation(recipe)
+    return placement.num_workers if placement.min_workers is None else (placement.min_workers, placement.num_workers)
 
 
 class Trainer(TorchTrainer):  # type: ignore[misc]  # ray is untyped
@@ -147,6 +155,7 @@ class Trainer(TorchTrainer):  # type: ignore[misc]  # ray is untyped
         Raises the workers' own ``ValueError`` or ``FloatingPointError``, which would come again; ``OSError`` where a
         disk is full; ``ray.train.TrainingFailedError`` where workers failed more often than they may.
         """
+        self.train_loop_config["began"] = time.time()
         run = self.run_config.storage_context
         _forget_what_is_lost(run.storage_filesystem, run.checkpoint_manager_snapshot_path)
         try:
@@ -204,22 +213,32 @@ def _forget_what_is_lost(filesystem: fs.FileSystem, snapshot: str) -> None:
 
 
 def _train_on_worker(config: dict[str, Any]) -> None:
+    # By the clock on the wall, which is another machine's where workers stand on others.
+    startup = {"workers": time.time() - config["began"]}
+    began = time.perf_counter()
     from agentflan_ray.train.checkpoint import wait_for_all
     from agentflan_ray.train.loop import train
 
+    startup["libraries"] = time.perf_counter() - began
     # Ray writes each report's metrics to every worker's log, whatever level its LoggingConfig says.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     context = ray.train.get_context()
     run = context.get_storage()
     recipe: TrainRecipe = config["recipe"]
-    placement = dataclasses.replace(config["placement"], num_workers=context.get_world_size(), min_workers=None)
+    placement = _placement_of(config["placement"], context.get_world_size())
+    if context.get_world_rank() == 0:
+        _warn_of_idle_passes(recipe, placement)
+    hang_seconds: int = config["hang_seconds"]
     blocks = config["make_blocks"]()
     num_steps = recipe.num_steps(len(blocks))
     make_validation: MakeBlocks | None = config["make_validation"]
-    with _scratch(storage.fingerprint([run.storage_filesystem.type_name, run.experiment_fs_path])) as scratch:
+    key = storage.fingerprint([run.storage_filesystem.type_name, run.experiment_fs_path])
+    with _scratch(key) as scratch, _watching_ends():
         saved = _newest_whole(run, scratch)
         if saved is not None:
             saved.check_recipe(recipe)
+            # These workers may have been started again long after ``fit``.
+            del startup["workers"]
             if saved.step == num_steps:
                 # Said again for callbacks that were killed with the driver.
                 ray.train.report(dict(saved.metrics))
@@ -229,16 +248,79 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         train(
             recipe,
             placement,
-            blocks,
+            _Watched(blocks, hang_seconds),
             report=_Reporter(num_steps),
-            validation=make_validation() if make_validation else None,
+            validation=_Watched(make_validation(), hang_seconds) if make_validation else None,
             resume_from=saved,
             scratch=scratch,
-            finish=config["finish"],
+            finish=_unwatched(config["finish"]) if config["finish"] else None,
             card=config["card"],
             tensorboard=Path(config["tensorboard"]) if config["tensorboard"] else None,
+            startup=startup,
         )
         wait_for_all()
+
+
+def _placement_of(asked: Placement, num_workers: int) -> Placement:
+    """The placement of as many workers as there are."""
+    is_uneven = asked.allow_uneven or num_workers < asked.num_workers
+    return dataclasses.replace(asked, num_workers=num_workers, min_workers=None, allow_uneven=is_uneven)
+
+
+def _warn_of_idle_passes(recipe: TrainRecipe, placement: Placement) -> None:
+    if idle := placement.idle_share(recipe):
+        _logger.warning(
+            "%d workers with a micro-batch of %d share the %d blocks of a step unevenly: %.0f %% of their work is on "
+            "blocks that only fill up.",
+            placement.num_workers,
+            placement.micro_batch_size,
+            recipe.blocks_per_step,
+            100 * idle,
+        )
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Blocks that end the process where ``hang_seconds`` pass after one was read, unless a step is reported.
+
+    The process group notices a worker that lets others wait, but neither a worker alone that hangs nor all of them at
+    once. Python's ``faulthandler`` waits in a thread of its own that needs no lock of the interpreter, so it also ends
+    a process that hangs within a kernel; Ray Train then starts the workers again. Validation reads blocks too, so it
+    may take longer; loading a model reads none.
+    """
+
+    blocks: Blocks
+    hang_seconds: int
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return self.blocks.groups
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, number: int, /) -> Block:
+        faulthandler.dump_traceback_later(self.hang_seconds, exit=True)
+        return self.blocks[number]
+
+
+def _unwatched(finish: Finish) -> Finish:
+    """What reads no blocks and may take long."""
+
+    def call(model: Any, tokenizer: Any) -> dict[str, Any]:
+        faulthandler.cancel_dump_traceback_later()
+        return finish(model, tokenizer)
+
+    return call
+
+
+@contextlib.contextmanager
+def _watching_ends() -> Iterator[None]:
+    """However a training ends, nothing is left that would end the process."""
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager
@@ -339,6 +421,8 @@ class _Reporter:
         # Reports keep their order, so one that waits for its turn waits for the copy too.
         behind = is_copying if folder is None else not is_copying
         is_last = metrics["step"] == self.num_steps
+        # Copying takes as long as the storage does. The next block that is read arms it again.
+        faulthandler.cancel_dump_traceback_later()
         ray.train.report(
             metrics,
             checkpoint=None if folder is None else Checkpoint.from_directory(str(folder)),

@@ -48,6 +48,10 @@ def test_a_training_leaves_a_model_and_everything_that_says_what_it_is(tokens: T
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert curve[1].keys() >= {"validation_loss", "loss/reasoning", "loss/general"}
     assert "loss/retrieval" not in curve[1]
+    assert {"source_loss/toolbox", "validation_source_loss/toolbox"} <= curve[-1].keys()
+    waited = {name.partition("/")[2]: value for name, value in curve[0].items() if name.startswith("startup_seconds/")}
+    assert list(waited) == ["workers", "libraries", "DeepSpeed", "model", "engine", "first step"]
+    assert all(0 < seconds < 120 for seconds in waited.values())
     assert json.loads((tmp_path / "run/metrics.json").read_text())["step"] == facts["steps"]
     assert abs(facts["realised"]["reasoning"] - 0.5) < 0.1
     assert load_model(model).config.vocab_size == load_model("tiny-llama").config.vocab_size

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
 import socket
@@ -15,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import ray.train
 import torch
 import torch.multiprocessing
 from ray.train.v2.api.callback import UserCallback
@@ -22,12 +25,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from agentflan_ray.sample import COMPONENTS
-from agentflan_ray.tokens.block import Block, Blocks
+from agentflan_ray.tokens.block import COMPONENT_GROUPS, Block, Blocks
 from agentflan_ray.train import checkpoint
+from agentflan_ray.train.adapters import LoraRecipe
 from agentflan_ray.train.blocks import RandomBlocks
+from agentflan_ray.train.environment import prepare_worker
 from agentflan_ray.train.loop import MODEL_FOLDER, train
 from agentflan_ray.train.recipe import Placement, TrainRecipe
-from agentflan_ray.train.trainer import make_trainer
+from agentflan_ray.train.trainer import _Reporter, _unwatched, _Watched, _watching_ends, make_trainer
 
 RECIPE = TrainRecipe(
     model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5
@@ -36,6 +41,7 @@ Stage = Literal[0, 1, 2, 3]
 STAGES: tuple[Stage, ...] = (0, 1, 2, 3)
 BLOCKS = RandomBlocks(num_blocks=18, block_length=64, vocabulary_size=259)
 NUM_STEPS = 5
+LORA = LoraRecipe(rank=4, alpha=8)
 VALIDATION = RandomBlocks(num_blocks=3, block_length=64, vocabulary_size=259, seed=1)
 
 Metrics = list[dict[str, float]]
@@ -44,6 +50,8 @@ Metrics = list[dict[str, float]]
 @dataclass(frozen=True)
 class OneSampleEach:
     """The samples of :data:`BLOCKS`, which are two to a block, in blocks of their own, filled up with padding."""
+
+    groups = COMPONENT_GROUPS
 
     def __len__(self) -> int:
         return 2 * len(BLOCKS)
@@ -140,20 +148,39 @@ def weight_difference(found: Run, expected: Run) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in other)
 
 
-def run_rank(rank: int, port: int, runs: Sequence[Run]) -> None:
-    """One of two processes that do the runs one after the other."""
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def run_rank(rank: int, size: int, port: int, cache: str | None, runs: Sequence[Run]) -> None:
+    """One of several processes that do the runs one after the other."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    if cache is not None:
+        os.environ["AGENTFLAN_CACHE"] = cache
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     for run in runs:
         do(run, rank)
     torch.distributed.destroy_process_group()
 
 
-def do_with_two(runs: Sequence[Run]) -> None:
+def do_with(size: int, runs: Sequence[Run]) -> None:
+    """Do runs with several workers, in one group of processes, forked from :func:`server`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(run_rank, args=(port, runs), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    torch.multiprocessing.start_processes(  # type: ignore[attr-defined, no-untyped-call]
+        run_rank, (size, port, os.environ.get("AGENTFLAN_CACHE"), runs), nprocs=size, start_method="forkserver"
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> None:
+    """Start the process that others are forked from, with all imported that they need, beside the first test.
+
+    Each spawned one would spend five seconds on that; this process holds threads, so it can't be forked itself. The
+    server keeps the environment that it is started in.
+    """
+    prepare_worker(use_gpu=False, num_threads=1)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        [__name__, "deepspeed", "peft", "transformers.models.llama.modeling_llama"]
+    )
+    multiprocessing.forkserver.ensure_running()
 
 
 def single(folder: Path, name: str, **changes: Any) -> Run:
@@ -161,39 +188,82 @@ def single(folder: Path, name: str, **changes: Any) -> Run:
     return Run(out=str(folder / name), recipe=recipe, placement=Placement())
 
 
-def with_two(run: Run, name: str, **changes: Any) -> Run:
-    return dataclasses.replace(run, out=str(run.folder.with_name(name)), placement=Placement(num_workers=2), **changes)
+def with_several(run: Run, name: str, size: int = 2, **changes: Any) -> Run:
+    placement = Placement(num_workers=size, allow_uneven=True)
+    return dataclasses.replace(run, out=str(run.folder.with_name(name)), placement=placement, **changes)
 
 
-def check_two_workers(folder: Path, stages: Sequence[Stage]) -> None:
-    """Two workers train as one does, and each goes on with what the other wrote."""
-    ones = {stage: single(folder, f"one-{stage}", zero_stage=stage) for stage in stages}
+def check_other_numbers(folder: Path, settings: dict[str, dict[str, Any]], uneven: Sequence[str]) -> None:
+    """Two workers train as one does, and each goes on with what the other wrote.
+
+    Those named in ``uneven`` are also trained by three, which can't share a step of four blocks evenly; three go on
+    with what two wrote, and one with what three wrote.
+    """
+    ones = {name: single(folder, f"one-{name}", **changes) for name, changes in settings.items()}
     for one in ones.values():
         do(one)
-    twos = {stage: with_two(one, f"two-{stage}") for stage, one in ones.items()}
-    grown = {stage: with_two(one, f"grown-{stage}", resume_from=str(one.saved_at(2))) for stage, one in ones.items()}
-    do_with_two([*twos.values(), *grown.values()])
-    for stage, one in ones.items():
-        assert_same_training(twos[stage], one)
-        assert len(grown[stage].metrics()) == 3
-        assert_same_training(grown[stage], one)
-        shrunk = dataclasses.replace(one, out=str(folder / f"shrunk-{stage}"), resume_from=str(twos[stage].saved_at(2)))
+    twos = {name: with_several(one, f"two-{name}") for name, one in ones.items()}
+    grown = {name: with_several(one, f"grown-{name}", resume_from=str(one.saved_at(2))) for name, one in ones.items()}
+    do_with(2, [*twos.values(), *grown.values()])
+    for name, one in ones.items():
+        assert_same_training(twos[name], one)
+        assert_goes_on(grown[name], one)
+        shrunk = dataclasses.replace(one, out=str(folder / f"shrunk-{name}"), resume_from=str(twos[name].saved_at(2)))
         do(shrunk)
-        assert len(shrunk.metrics()) == 3
-        assert_same_training(shrunk, one)
+        assert_goes_on(shrunk, one)
+    if uneven:
+        threes = {name: with_several(ones[name], f"three-{name}", 3) for name in uneven}
+        later = {
+            name: with_several(ones[name], f"later-{name}", 3, resume_from=str(twos[name].saved_at(2)))
+            for name in uneven
+        }
+        do_with(3, [*threes.values(), *later.values()])
+        for name in uneven:
+            assert_same_training(threes[name], ones[name])
+            assert_goes_on(later[name], ones[name])
+            saved = str(threes[name].saved_at(2))
+            back = dataclasses.replace(ones[name], out=str(folder / f"back-{name}"), resume_from=saved)
+            do(back)
+            assert_goes_on(back, ones[name])
 
 
-def test_two_workers_train_as_one_and_each_goes_on_with_the_others_state(
+def assert_goes_on(found: Run, expected: Run) -> None:
+    """It began with the checkpoint of step 2, and ended as the uninterrupted one."""
+    assert len(found.metrics()) == NUM_STEPS - 2
+    assert_same_training(found, expected)
+
+
+@pytest.mark.usefixtures("server")
+def test_any_number_of_workers_trains_as_one_and_goes_on_with_the_others_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ZeRO-2 and 3. Both also come at once to an empty cache, where one of them has to make the model."""
+    """ZeRO-2 and 3. Two also come at once to an empty cache, where one of them has to make the model."""
     monkeypatch.setenv("AGENTFLAN_CACHE", str(tmp_path / "cache"))
-    check_two_workers(tmp_path, (2, 3))
+    check_other_numbers(tmp_path, {"2": {"zero_stage": 2}, "3": {"zero_stage": 3}}, uneven=["2"])
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_one_at_every_zero_stage(tmp_path: Path) -> None:
-    check_two_workers(tmp_path, (0, 1))
+@pytest.mark.usefixtures("server")
+def test_any_number_of_workers_trains_as_one_at_the_other_zero_stages(tmp_path: Path) -> None:
+    stages = {str(stage): {"zero_stage": stage} for stage in (0, 1)}
+    check_other_numbers(tmp_path, stages, uneven=["0", "1"])
+    check_other_numbers(tmp_path, {"uneven-3": {"zero_stage": 3}}, uneven=["uneven-3"])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_the_number_of_workers_may_change_with_offload_and_adapters(tmp_path: Path) -> None:
+    """Both hold less or other state than a plain training: Adam's on the host, and that of the adapters alone."""
+    settings: dict[str, dict[str, Any]] = {
+        "optimizer-1": {"zero_stage": 1, "offload": "optimizer"},
+        "optimizer-2": {"zero_stage": 2, "offload": "optimizer"},
+        "optimizer-3": {"zero_stage": 3, "offload": "optimizer"},
+        "parameters-3": {"zero_stage": 3, "offload": "parameters"},
+        **{f"lora-{stage}": {"zero_stage": stage, "lora": LORA} for stage in STAGES},
+        "lora-optimizer-2": {"zero_stage": 2, "lora": LORA, "offload": "optimizer"},
+        "lora-parameters-3": {"zero_stage": 3, "lora": LORA, "offload": "parameters"},
+    }
+    check_other_numbers(tmp_path, settings, uneven=["parameters-3", "lora-2"])
 
 
 def test_a_converted_state_is_kept_and_checked(tmp_path: Path) -> None:
@@ -215,6 +285,7 @@ def test_a_converted_state_is_kept_and_checked(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("server")
 def test_sameness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The table of what must not matter, against one worker with ZeRO-0, packed samples and four micro-batches."""
     reference = single(tmp_path, "reference")
@@ -229,22 +300,65 @@ def test_sameness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for run in (reference, *runs.values()):
         do(run)
     twos = {
-        f"two workers, ZeRO-{stage}": with_two(dataclasses.replace(reference, recipe=recipe), f"two-{stage}")
+        f"two workers, ZeRO-{stage}": with_several(dataclasses.replace(reference, recipe=recipe), f"two-{stage}")
         for stage, recipe in ((stage, dataclasses.replace(reference.recipe, zero_stage=stage)) for stage in STAGES)
     }
-    do_with_two(list(twos.values()))
+    do_with(2, list(twos.values()))
+    threes = {
+        f"three workers, ZeRO-{run.recipe.zero_stage}": with_several(run, f"three-{run.recipe.zero_stage}", 3)
+        for run in twos.values()
+    }
+    do_with(3, list(threes.values()))
+    runs |= twos | threes
     with capsys.disabled():
         print("\nlargest difference of".ljust(34), "losses (relative)   final weights")  # noqa: T201
-        for name, run in (runs | twos).items():
+        for name, run in runs.items():
             found = f"{loss_difference(run, reference):.1e}", f"{weight_difference(run, reference):.1e}"
             print(name.ljust(34), found[0].ljust(19), found[1])  # noqa: T201
-    for run in (runs | twos).values():
+    for run in runs.values():
         assert_same_training(run, reference)
+
+
+def hang_in_a_step(blocks: Blocks, log: Path) -> None:
+    blocks[1]
+    log.write_text("It hangs.\n")
+    time.sleep(60)
+
+
+def train_slowly_and_hang(log: str, later: str) -> None:
+    """A process in which all that may take long takes 1.2 s, and a step may take one."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    ray.train.report = lambda *_, **__: time.sleep(1.2)
+    blocks = _Watched(RandomBlocks(4, 8, 259), hang_seconds=1)
+    with _watching_ends():
+        blocks[0]
+        _Reporter(num_steps=9)({"step": 1}, None)
+        blocks[0]
+        _unwatched(lambda model, tokenizer: time.sleep(1.2))(None, None)  # type: ignore[arg-type, return-value]
+        blocks[0]
+    time.sleep(1.2)
+    hang_in_a_step(blocks, Path(later))
+
+
+@pytest.mark.usefixtures("server")
+def test_a_process_that_hangs_in_a_step_says_where_and_ends(tmp_path: Path) -> None:
+    """And not while it copies a checkpoint, evaluates, or has left the training."""
+    log, later = tmp_path / "log", tmp_path / "later"
+    arguments = (str(log), str(later))
+    process = multiprocessing.get_context("forkserver").Process(target=train_slowly_and_hang, args=arguments)
+    process.start()
+    process.join(30)
+    assert process.exitcode == 1
+    assert later.exists(), log.read_text()
+    assert "Timeout (0:00:01)!" in log.read_text()
+    assert "in hang_in_a_step" in log.read_text()
 
 
 @dataclass(frozen=True)
 class FragileBlocks:
     """Blocks whose reader dies once, when it comes to a given block and three steps have been reported."""
+
+    groups = COMPONENT_GROUPS
 
     reports: str
     marker: str

@@ -178,7 +178,7 @@ def test_no_mask_is_made() -> None:
 def test_layers_that_are_computed_again_know_the_borders(kind: str) -> None:
     model = tiny(kind)
     plain = states_and_gradients(model, [batch(2)])
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    models.checkpoint_activations(model)
     assert_same(states_and_gradients(model, [batch(2)]), plain)
 
 

@@ -20,10 +20,12 @@ from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.trainer import (
     _forget_what_is_lost,
     _num_workers,
+    _placement_of,
     _read,
     _Reporter,
     _say_why,
     _StopWhatRepeats,
+    _warn_of_idle_passes,
 )
 
 RECIPE = TrainRecipe(model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-2)
@@ -271,10 +273,19 @@ def test_a_checkpoint_is_copied_behind_the_next_steps_but_not_two_at_once(
     assert [step(5), step(7, last)] == ["SYNC", "SYNC"]
 
 
-def test_elastic_numbers_of_workers_all_share_a_step() -> None:
+def test_only_the_number_of_workers_asked_for_has_to_share_a_step_evenly(caplog: pytest.LogCaptureFixture) -> None:
     assert _num_workers(RECIPE, Placement(num_workers=2)) == 2
-    assert _num_workers(RECIPE, Placement(num_workers=2, min_workers=1)) == (1, 2)
-    with pytest.raises(ValueError, match=r"blocks_per_step is 4, which 3 workers .* can't share evenly"):
-        _num_workers(RECIPE, Placement(num_workers=4, min_workers=2))
+    assert _num_workers(RECIPE, Placement(num_workers=4, min_workers=1)) == (1, 4)
+    for least in (None, 1):
+        with pytest.raises(ValueError, match=r"blocks_per_step is 4, which 3 workers .* can't share evenly"):
+            _num_workers(RECIPE, Placement(num_workers=3, min_workers=least))
+    asked = Placement(num_workers=4, min_workers=1)
+    for number in (4, 2, 3):
+        assert not caplog.messages
+        _warn_of_idle_passes(RECIPE, _placement_of(asked, number))
+    assert caplog.messages == [
+        "3 workers with a micro-batch of 1 share the 4 blocks of a step unevenly: 33 % of their work is on blocks that "
+        "only fill up."
+    ]
     with pytest.raises(ValueError, match="min_workers is 3; it must lie between 1 and num_workers, which is 2"):
         Placement(num_workers=2, min_workers=3)

@@ -307,3 +307,8 @@ def same_weights(one: Path, other: Path) -> bool:
     return weights[0].keys() == weights[1].keys() and all(
         torch.equal(weight, weights[1][name]) for name, weight in weights[0].items()
     )
+
+
+def test_random_weights_are_not_quantised() -> None:
+    with pytest.raises(ValueError, match="'random-llama2-7b-1layers' has random weights, which are drawn and never"):
+        models.load_model("random-llama2-7b-1layers", "bf16", quantise=True)

@@ -71,6 +71,27 @@ def test_a_batch_that_workers_cannot_share_is_refused() -> None:
     assert Placement(num_workers=2, micro_batch_size=2).accumulation(BASE) == 1
 
 
+@pytest.mark.parametrize(
+    ("num_workers", "micro_batch_size", "passes", "idle"),
+    [(4, 1, 1, 0.0), (3, 1, 2, 1 / 3), (2, 2, 1, 0.0), (3, 2, 1, 1 / 3), (1, 3, 2, 1 / 3)],
+)
+def test_fewer_workers_than_asked_for_may_share_a_batch_unevenly(
+    num_workers: int, micro_batch_size: int, passes: int, idle: float
+) -> None:
+    placement = Placement(num_workers=num_workers, micro_batch_size=micro_batch_size, allow_uneven=True)
+    assert placement.accumulation(BASE) == passes
+    assert placement.idle_share(BASE) == pytest.approx(idle)
+    config = deepspeed_config(BASE, placement)
+    assert config["train_batch_size"] == num_workers * micro_batch_size * passes
+    assert config["gradient_accumulation_steps"] == passes
+
+
+def test_any_number_of_workers_has_no_secondary_partition() -> None:
+    with pytest.raises(ValueError, match="min_workers is 2, with which any number up to 4 may run, but secondary"):
+        Placement(num_workers=4, min_workers=2, secondary_partition=2)
+    assert Placement(num_workers=4, min_workers=4, secondary_partition=2).secondary_partition == 2
+
+
 @pytest.mark.parametrize(("cpus", "threads"), [(0.5, 1), (0.99, 1), (1.98, 2), (4, 4)])
 def test_threads_follow_cpus(cpus: float, threads: int) -> None:
     assert Placement(cpus_per_worker=cpus).num_threads == threads

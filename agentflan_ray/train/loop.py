@@ -242,14 +242,14 @@ def _train_step(engine: Engine, loader: Loader, step: int, learning_rate: float)
             "its blocks hold only prompts."
         )
     engine.module.train()
-    sums = torch.zeros(num_groups, dtype=torch.float64)
+    of_passes = []
     for index, batch in enumerate(batches):
         total, by_group = engine.forward(*batch.tensors(), num_groups)
         engine.backward(total, num_targets=num_targets)
-        sums += by_group.cpu()
+        of_passes.append(by_group)  # where they are: to fetch them, the host would wait for the GPU
         if index + 1 < len(batches):
             engine.next_micro_batch()
-    sums = engine.sum_over_ranks(sums)
+    sums = engine.sum_over_ranks(torch.stack(of_passes).sum(dim=0))
     if not bool(torch.isfinite(sums).all()):
         broken = ", ".join(
             f"{group.component} of {group.source}" if group.source else group.component

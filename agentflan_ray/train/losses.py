@@ -64,13 +64,14 @@ class ComponentLoss(nn.Module):
 
         The tensors are (rows, L); ``targets`` as of :func:`blocks.targets`, each below ``num_groups``.
         """
+        # Before the model, because the host waits here for all that the GPU was given so far.
+        places = torch.nonzero(targets.flatten() >= 0).flatten()
         hidden = self.model.base_model(
             input_ids=input_ids,
             position_ids=position_ids,
             use_cache=False,
             **packed_arguments(self.model, position_ids),
         ).last_hidden_state
-        places = torch.nonzero(targets.flatten() >= 0).flatten()
         states = hidden.flatten(0, 1).index_select(0, places)
         labels = input_ids.flatten().index_select(0, places + 1)
         head = self.model.get_output_embeddings()

@@ -432,9 +432,11 @@ def _report(job: Job) -> str:
         for part in ("trials", "evaluation"):
             storage.copy_folder(storage.join(job.run_uri, part), f"{folder}/{part}")
         for file in ("sweep.json", "best_mixture.json", "study.db"):
-            storage.write_bytes(f"{folder}/{file}", storage.read_bytes(storage.join(job.run_uri, file)))
+            uri = storage.join(job.run_uri, file)
+            if storage.exists(uri):  # a study with an address of its own is no file
+                storage.write_bytes(f"{folder}/{file}", storage.read_bytes(uri))
         report.write(Path(folder))
-        for file in ("report.html", "report.md", "trials.csv"):
+        for file in report.FILES:
             storage.write_bytes(storage.join(job.run_uri, file), Path(folder, file).read_bytes())
     return storage.join(job.run_uri, "report.html")
 
@@ -460,6 +462,11 @@ def _write_identity(recipe: SweepRecipe, job: Job, corpus: Corpus, tokens: Token
             "command": job.command,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "recipe": literals,
+            "placement": {
+                "num_workers": job.placement.num_workers,
+                "cpus_per_worker": job.placement.cpus_per_worker,
+                "use_gpu": job.placement.use_gpu,
+            },
             "versions": versions(),
             "seeds": {"search": recipe.seed, "confirm": list(recipe.confirm_seeds), "corpus": recipe.corpus.seed},
             "model": {"name": recipe.train.model, "fingerprint": models.fingerprint(recipe.train.model)},

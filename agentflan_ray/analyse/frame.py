@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
-import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import optuna
+import numpy as np
 import pandas as pd
+from optuna.trial import FrozenTrial
+
+from agentflan_ray.sample import COMPONENTS
+from agentflan_ray.search.space import MIXTURE_PARAMETERS, to_weights
 
 KINDS: tuple[str, ...] = ("paper", "proportional", "uniform", "search", "confirm", "ablation")
 NAMED_MIXES: tuple[str, ...] = ("paper", "proportional", "uniform")
 STATES: tuple[str, ...] = ("complete", "pruned", "failed", "unfinished")
 
-MIN_TRIALS_FOR_IMPORTANCES = 4
-"""Below this PED-ANOVA compares one best trial with at most two others, which says nothing."""
+REPEATED_KINDS: tuple[str, ...] = ("confirm", "ablation")
+"""Trainings after the search: observations of their mixes, yet no candidates of the search."""
+
+FRACTION = "fraction"
+MODEL_SIZE = "model_size"
+"""Columns of the two fidelities: the fraction of the data, and the number of the model's parameters."""
 
 
 class Metric(NamedTuple):
@@ -55,18 +61,56 @@ def metric(name: str) -> Metric:
     return METRICS.get(name, Metric(name.replace("_", " "), None))
 
 
+class Goal(NamedTuple):
+    """An objective of the search; its values stand in the column ``metrics.<metric>``."""
+
+    metric: str
+    direction: Literal["max", "min"]
+
+    @property
+    def column(self) -> str:
+        """Its column among the trials."""
+        return f"metrics.{self.metric}"
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, else -1."""
+        return 1.0 if self.direction == "max" else -1.0
+
+
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds. ``best`` is None until the search has chosen; ``cut_off`` names the trials whose
-    curve ends in a half-written row, which is left out."""
+    """What a place holds: a run folder, Ray Tune's results or an Optuna study.
+
+    ``best`` is None until the search has chosen; ``cut_off`` names the trials whose curve ends in a half-written row,
+    which is left out. Only a run folder has ``best`` and ``evaluations``, and more than a name in ``sweep``.
+    ``searched`` are the study's trials, with the bounds of their parameters.
+    """
 
     folder: Path
     sweep: dict[str, Any]
     trials: pd.DataFrame
     curves: pd.DataFrame
-    cut_off: tuple[str, ...]
-    best: dict[str, Any] | None
-    evaluations: dict[str, dict[str, Any]]
+    cut_off: tuple[str, ...] = ()
+    best: dict[str, Any] | None = None
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: Literal["run folder", "Ray Tune results", "Optuna study"] = "run folder"
+    goals: tuple[Goal, ...] = (Goal("score", "max"),)
+    searched: tuple[FrozenTrial, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know of how the place was read."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run, experiment or study."""
+        return str(self.sweep["name"])
+
+    def scored(self, goal: Goal) -> pd.DataFrame:
+        """The complete trials that carry a finite value of the objective."""
+        if goal.column not in self.trials:
+            return self.trials.iloc[:0]
+        values = pd.to_numeric(self.trials[goal.column], errors="coerce")
+        return self.trials[(self.trials["state"] == "complete") & np.isfinite(values)]
 
 
 def load(run: Path) -> Run:
@@ -79,7 +123,7 @@ def load(run: Path) -> Run:
     table = trials(run)
     rows, cut_off = _curves(run)
     best_path = run / "best_mixture.json"
-    best = _object(best_path, ("trial", "weights", "realised", "metrics")) if best_path.exists() else None
+    best = json_object(best_path, ("trial", "weights", "realised", "metrics")) if best_path.exists() else None
     if best is not None and best["trial"] not in set(table["trial"]):
         raise ValueError(
             f"{best_path}: the best trial is {best['trial']!r}, but {run / 'trials'} holds no such trial; "
@@ -87,7 +131,7 @@ def load(run: Path) -> Run:
         )
     paths = {path.stem: path for path in (run / "evaluation").glob("*.json")}
     names = sorted(paths, key=lambda name: (name != "base", name != "best", name))
-    evaluations = {name: _object(paths[name], ("metrics", "cases", "examples")) for name in names}
+    evaluations = {name: json_object(paths[name], ("metrics", "cases", "examples")) for name in names}
     return Run(run, sweep, table, rows, cut_off, best, evaluations)
 
 
@@ -104,11 +148,44 @@ def trials(run: Path) -> pd.DataFrame:
     for folder in _trial_folders(run):
         path = folder / "result.json"
         records.append(_result(path) if path.exists() else {"trial": folder.name, "state": "unfinished"})
+    return tidy(records)
+
+
+def tidy(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Records of trials as one table, in the order of their numbers; see :func:`trials` for the columns."""
     table = pd.json_normalize(records)
     leading = ["trial", "number", "kind", "state", "error"]
     columns = [*leading, *(column for column in table.columns if column not in leading)]
     table = table.reindex(columns=columns).astype({"number": "Int64"})
-    return table.sort_values(["number", "trial"], na_position="last", ignore_index=True)
+    for name in (FRACTION, MODEL_SIZE):
+        # What a trial was trained on stands at its top; where that is not recorded, its parameter of that name says it.
+        if name not in table and f"parameters.{name}" in table:
+            table[name] = table[f"parameters.{name}"]
+    # A copy lies in one piece: pandas warns of a table of a hundred pieces at each column that is added to it.
+    return table.sort_values(["number", "trial"], na_position="last", ignore_index=True).copy()
+
+
+def weights_of(parameters: dict[str, Any]) -> dict[str, float]:
+    """The mixture that a point of the search's space asks for; empty where these are other parameters."""
+    if not set(MIXTURE_PARAMETERS) <= parameters.keys():
+        return {}
+    return to_weights(parameters)
+
+
+def components(table: pd.DataFrame) -> list[str]:
+    """The mixture's components that the trials carry shares of, in the order of the field."""
+    found = {str(column).partition(".")[2] for column in table if str(column).startswith(("asked.", "realised."))}
+    order = list(COMPONENTS)
+    return sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name))
+
+
+def weights(table: pd.DataFrame) -> pd.DataFrame:
+    """Each trial's shares by component: the realised ones, else the asked ones; NaN where a trial has neither."""
+    shares = {}
+    for name in components(table):
+        asked = table[f"asked.{name}"] if f"asked.{name}" in table else pd.Series(np.nan, table.index)
+        shares[name] = table.get(f"realised.{name}", asked).astype(float).fillna(asked.astype(float))
+    return pd.DataFrame(shares, index=table.index)
 
 
 def curves(run: Path) -> pd.DataFrame:
@@ -127,7 +204,7 @@ def part(row: pd.Series, prefix: str) -> dict[str, Any]:
     return {
         str(column).removeprefix(f"{prefix}."): value
         for column, value in row.items()
-        if str(column).startswith(f"{prefix}.") and not _is_missing(value)
+        if str(column).startswith(f"{prefix}.") and not is_missing(value)
     }
 
 
@@ -137,50 +214,13 @@ def interval(row: pd.Series, name: str) -> tuple[float, float] | None:
     return (bounds["low"], bounds["high"]) if {"low", "high"} <= bounds.keys() else None
 
 
-def importances(run: Path, name: str) -> tuple[dict[str, float], str]:
-    """Optuna's parameter importances of the study ``name`` and a sentence that says what they rest on.
-
-    PED-ANOVA (Watanabe et al., arXiv 2304.10255), Optuna's default: how far the parameters of the best 10 % of the
-    trials differ from those of all. The shares sum to 1. Empty, with the reason, where they cannot be computed. The
-    database is opened read-only.
-    """
-    path = run / "study.db"
-    if not path.exists():
-        return {}, f"Not computed: there is no {path.name} in the run folder."
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    storage = optuna.storages.RDBStorage(
-        "sqlite://", engine_kwargs={"creator": lambda: sqlite3.connect(uri, uri=True, check_same_thread=False)}
-    )
-    try:
-        studies = optuna.get_all_study_names(storage)
-        if name not in studies:
-            return {}, f"Not computed: {path.name} holds {', '.join(studies) or 'no study'}, not {name}."
-        study = optuna.load_study(study_name=name, storage=storage)
-        complete = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        if len(complete) < MIN_TRIALS_FOR_IMPORTANCES:
-            return {}, (
-                f"Not computed: {len(complete)} complete trials in the study, "
-                f"at least {MIN_TRIALS_FOR_IMPORTANCES} are needed."
-            )
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            values = optuna.importance.get_param_importances(study)
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-    aim = "to reach the Pareto front" if len(study.directions) > 1 else "to be among the best 10 %"
-    basis = f"How much each parameter mattered {aim} of {len(complete)} complete trials (PED-ANOVA)."
-    notes = [str(warning.message) for warning in caught]
-    return dict(values), " ".join([basis, *notes])
-
-
 def _sweep(run: Path) -> dict[str, Any]:
     if not run.is_dir():
         raise ValueError(f"{run}: no such run folder; give the folder that holds sweep.json")
     path = run / "sweep.json"
     if not path.exists():
         raise ValueError(f"{run}: there is no sweep.json, so this is not a run folder")
-    return _object(path, ("name", "command"))
+    return json_object(path, ("name", "command"))
 
 
 def _trial_folders(run: Path) -> list[Path]:
@@ -194,12 +234,12 @@ def _trial_folders(run: Path) -> list[Path]:
 
 
 def _result(path: Path) -> dict[str, Any]:
-    result = _object(path, ("trial", "number", "kind", "state"))
+    result = json_object(path, ("trial", "number", "kind", "state"))
     if result["trial"] != path.parent.name:
         raise ValueError(f"{path}: it belongs to trial {result['trial']!r} but lies in the folder {path.parent.name!r}")
-    for field, allowed in (("kind", KINDS), ("state", STATES[:-1])):
-        if result[field] not in allowed:
-            raise ValueError(f"{path}: {field} is {result[field]!r}, expected one of {', '.join(allowed)}")
+    for name, allowed in (("kind", KINDS), ("state", STATES[:-1])):
+        if result[name] not in allowed:
+            raise ValueError(f"{path}: {name} is {result[name]!r}, expected one of {', '.join(allowed)}")
     score = result.get("metrics", {}).get("score")
     if result["state"] == "complete" and not (isinstance(score, int | float) and math.isfinite(score)):
         raise ValueError(f"{path}: the trial is complete but its metrics.score is {score!r}, expected a finite number")
@@ -213,23 +253,50 @@ def _curves(run: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         path = folder / "curve.jsonl"
         if not path.exists():
             continue
+        read, is_whole = json_lines(path)
+        rows += [{"trial": folder.name, **row} for row in read]
+        if not is_whole:
+            cut_off.append(folder.name)
+    return as_curves(rows), tuple(cut_off)
+
+
+def as_curves(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows of curves as a table that has its columns even when it is empty."""
+    return pd.DataFrame(rows, columns=None if rows else ["trial", "step", "tokens", "loss"])
+
+
+def json_lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of a file of JSON lines, and whether its last one is whole; a half-written last one is left out.
+
+    Raises:
+        ValueError: a broken line that is not the last one, or a row that is no object.
+    """
+    try:
         text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                if number == len(lines) and not text.endswith("\n"):
-                    cut_off.append(folder.name)
-                    continue
-                raise ValueError(f"{path}:{number}: not a JSON row ({error.msg}); remove the line") from error
-            rows.append({"trial": folder.name, **row})
-    return pd.DataFrame(rows, columns=None if rows else ["trial", "step", "tokens", "loss"]), tuple(cut_off)
+    except UnicodeDecodeError as error:
+        place = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}:{place}: not text in UTF-8 ({error.reason}); remove the line") from error
+    lines = text.splitlines()
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == len(lines) and not text.endswith("\n"):
+                return rows, False
+            raise ValueError(f"{path}:{number}: not a JSON row ({error.msg}); remove the line") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}; remove the line")
+        rows.append(row)
+    return rows, True
 
 
-def _object(path: Path, required: tuple[str, ...]) -> dict[str, Any]:
+def json_object(path: Path, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A file that holds one JSON object with the required fields; ``ValueError`` with file and line otherwise."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8 ({error.reason}); remove it or copy it again") from error
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}:{error.lineno}: not complete JSON ({error.msg}); it was probably cut off while being written: "
@@ -243,5 +310,6 @@ def _object(path: Path, required: tuple[str, ...]) -> dict[str, Any]:
     return value
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell of the trials holds nothing."""
     return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

@@ -10,11 +10,13 @@ STYLE = """
   color-scheme: light dark;
   --paper: #ffffff; --soft: #f5f7f9; --ink: #1b1f24; --muted: #58626e; --line: #d8dee4;
   --blue: #0072b2; --orange: #de8f05; --green: #009e73; --pink: #c46aa0; --sky: #56b4e9; --red: #c84e00;
+  --fifth-1: #c3ced9; --fifth-2: #93b4d2; --fifth-3: #5a95c9; --fifth-4: #2570b3; --fifth-5: #083d6e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181c; --soft: #1d2227; --ink: #e7eaee; --muted: #a2acb8; --line: #363d46;
     --blue: #4a9fe0; --orange: #f0b030; --green: #2fc497; --pink: #e29bc8; --sky: #9ad4f5; --red: #ff8248;
+    --fifth-1: #3a4653; --fifth-2: #46678a; --fifth-3: #4c8cc8; --fifth-4: #7fbcf0; --fifth-5: #d9efff;
   }
 }
 * { box-sizing: border-box; }

@@ -1,42 +1,19 @@
-"""The figures of a report as inline SVG.
-
-Matplotlib draws with stand-in colours that are replaced by CSS variables, and text stays text: one drawing follows the
-reader's light or dark theme and font. One SVG unit is one CSS pixel at full size. Nothing touches pyplot's state, and
-no figure holds a legend: the page writes it beside the figure, where it covers no data.
-"""
+"""The figures of a run: models compared, shares, losses, importances, parameters, times; see :mod:`drawing`."""
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agentflan_ray.analyse import frame
-
-VARIABLES: dict[str, str] = {
-    "#010101": "--ink",
-    "#020202": "--muted",
-    "#030303": "--line",
-    "#040404": "--paper",
-    "#050505": "--blue",
-    "#060606": "--orange",
-    "#070707": "--green",
-    "#080808": "--pink",
-    "#090909": "--sky",
-    "#0a0a0a": "--red",
-}
-"""Stand-in colour to CSS variable. The six hues are Okabe and Ito's colour-blind safe set, adapted to each theme."""
-
-COLOUR: dict[str, str] = {variable.removeprefix("--"): stand_in for stand_in, variable in VARIABLES.items()}
+from agentflan_ray.analyse import cost, frame
+from agentflan_ray.analyse.drawing import COLOUR, STYLE, as_svg, bar_axes, log_axis, new_figure, short
+from agentflan_ray.analyse.frame import Goal
 
 MODEL_HUES: tuple[str, ...] = ("orange", "blue", "green", "pink", "sky", "red")
 """Hues of the evaluated models in their order: base, best, then the others."""
@@ -66,33 +43,12 @@ TIME_UNITS: tuple[tuple[str, int], ...] = (("hours", 3600), ("minutes", 60), ("s
 MAX_THIN_POINTS = 60
 """Points of one background curve: at 360 px more cannot be seen, and 500 trials stay a few megabytes."""
 MAX_TIME_ROWS = 40
-
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a "$" in a user's name is a dollar
-    "font.family": "DejaVu Sans",
-    "font.size": 12,
-    "axes.edgecolor": COLOUR["line"],
-    "axes.labelcolor": COLOUR["muted"],
-    "axes.labelsize": 12,
-    "axes.titlesize": 13,
-    "axes.titlecolor": COLOUR["ink"],
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": COLOUR["line"],
-    "grid.linewidth": 0.8,
-    "text.color": COLOUR["ink"],
-    "xtick.color": COLOUR["line"],
-    "ytick.color": COLOUR["line"],
-    "xtick.labelcolor": COLOUR["muted"],
-    "ytick.labelcolor": COLOUR["muted"],
-    "xtick.labelsize": 11,
-    "ytick.labelsize": 11,
-    "legend.frameon": False,
-}
+MAX_DRAWN = 300
+"""Marks of one picture: more cover each other, and 2,000 trials would make a page of tens of megabytes."""
+MANY = 80
+"""From here marks are small, and without their intervals."""
+MAX_CURVES = 150
+"""Background curves of a panel."""
 
 
 def is_share(estimate: dict[str, Any]) -> bool:
@@ -106,8 +62,8 @@ def comparison(evaluations: dict[str, dict[str, dict[str, float]]]) -> str:
     Only metrics for which :func:`is_share` holds in every model belong here.
     """
     names = list(dict.fromkeys(name for metrics in evaluations.values() for name in metrics))
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(540, 60 + 20 * max(2, len(evaluations)) * len(names))
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(540, 60 + 20 * max(2, len(evaluations)) * len(names))
         offsets = np.linspace(-0.18, 0.18, len(evaluations)) if len(evaluations) > 1 else [0.0]
         for index, (offset, metrics) in enumerate(zip(offsets, evaluations.values(), strict=True)):
             rows = [names.index(name) for name in metrics]
@@ -135,14 +91,14 @@ def comparison(evaluations: dict[str, dict[str, dict[str, float]]]) -> str:
         for row in range(1, len(names)):
             axes.axhline(row - 0.5, color=COLOUR["line"], linewidth=0.6)
         axes.set_xlabel("share, with 95 % interval")
-        return _svg(figure, "comparison")
+        return as_svg(figure, "comparison")
 
 
 def shares(asked: dict[str, float], realised: dict[str, float]) -> str:
     """Asked and realised share of supervised tokens by component, as pairs of bars with their numbers."""
     names = list(dict.fromkeys([*asked, *realised]))
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(540, 50 + 46 * len(names))
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(540, 50 + 46 * len(names))
         for offset, hue, values in ((-0.19, "orange", asked), (0.19, "blue", realised)):
             heights = [values.get(name, 0.0) for name in names]
             positions = [row + offset for row in range(len(names))]
@@ -161,23 +117,27 @@ def shares(asked: dict[str, float], realised: dict[str, float]) -> str:
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(0, 1.15 * max([*asked.values(), *realised.values(), 0.01]))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        _bar_axes(axes)
-        return _svg(figure, "shares")
+        bar_axes(axes)
+        return as_svg(figure, "shares")
 
 
 def losses(curves: pd.DataFrame, best: str | None) -> dict[str, str]:
     """One panel per component (and ``all``): training and validation loss against tokens seen; then of explicit formats
     their own tokens and their content, and each source where there are several.
 
-    The trial ``best`` is drawn thick, the others thin. Training losses are running means over a fifteenth of the
-    steps, because a step's loss swings with its few sequences; validation losses are as measured.
+    The trial ``best`` is drawn thick, the others thin, and of very many only every n-th. Training losses are running
+    means over a fifteenth of the steps, because a step's loss swings with its few sequences; validation losses are as
+    measured.
     """
     panels: dict[str, str] = {}
-    with mpl.rc_context(_STYLE):
+    groups = list(curves.groupby("trial", sort=False))
+    stride = max(1, math.ceil(len(groups) / MAX_CURVES))
+    groups = [(trial, rows) for place, (trial, rows) in enumerate(groups) if place % stride == 0 or trial == best]
+    with mpl.rc_context(STYLE):
         for measured, name in _panels(curves):
-            figure, axes = _figure(360, 240)
+            figure, axes = new_figure(360, 240)
             tops = []
-            for trial, rows in curves.groupby("trial", sort=False):
+            for trial, rows in groups:
                 for column, hue in ((measured, "blue"), (f"validation_{measured}", "orange")):
                     drawn = _draw_loss(axes, rows, column, hue, is_best=trial == best)
                     tops.extend(drawn)
@@ -189,9 +149,9 @@ def losses(curves: pd.DataFrame, best: str | None) -> dict[str, str]:
             axes.set_xlim(left=0)
             axes.set_title("all components" if name == "all" else name)
             axes.set_xlabel("tokens seen")
-            axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+            axes.xaxis.set_major_formatter(lambda value, _: short(value))
             axes.xaxis.set_major_locator(MaxNLocator(5))
-            panels[name] = _svg(figure, f"loss-{len(panels)}")
+            panels[name] = as_svg(figure, f"loss-{len(panels)}")
     return panels
 
 
@@ -211,11 +171,11 @@ def _panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def importances(values: dict[str, float]) -> str:
+def importances(values: dict[str, float], identity: str = "importances") -> str:
     """Parameter importances as bars, the largest on top."""
     names = sorted(values, key=lambda name: -values[name])
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(540, 50 + 26 * len(names))
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(540, 50 + 26 * len(names))
         axes.barh(range(len(names)), [values[name] for name in names], height=0.6, color=COLOUR["blue"])
         for row, name in enumerate(names):
             axes.annotate(
@@ -228,51 +188,84 @@ def importances(values: dict[str, float]) -> str:
             )
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlim(0, 1.12 * max(values.values()))
+        axes.set_xlim(0, 1.12 * max(values.values()) or 1.0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        _bar_axes(axes)
-        return _svg(figure, "importances")
+        bar_axes(axes)
+        return as_svg(figure, identity)
 
 
-def parameter_scores(trials: pd.DataFrame, best: str | None) -> dict[str, str]:
-    """One panel per parameter that varies: score against its value, one mark per scored trial, the best ringed.
+def parameter_scores(trials: pd.DataFrame, goal: Goal, best: str | None) -> dict[str, str]:
+    """One panel per parameter that varies: the objective against its value, one mark per scored trial, the best ringed.
 
     A parameter that is positive and spans a factor of 30 or more gets a logarithmic axis; text and flags get one
-    place per value.
+    place per value. Of very many trials those of :func:`drawn` are shown.
     """
-    scored = trials.dropna(subset=["metrics.score"]) if "metrics.score" in trials else trials.iloc[:0]
+    scored = drawn(trials.dropna(subset=[goal.column]), goal) if goal.column in trials else trials.iloc[:0]
+    label = frame.metric(goal.metric).label.lower()
     panels: dict[str, str] = {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         for column in parameter_columns(scored):
             rows = scored.dropna(subset=[column])
-            figure, axes = _figure(360, 240)
+            figure, axes = new_figure(360, 240)
             positions, labels = _positions(rows[column])
-            for position, (_, row) in zip(positions, rows.iterrows(), strict=True):
-                bounds = frame.interval(row, "score")
-                score = row["metrics.score"]
-                if bounds is not None:
-                    axes.vlines(position, *bounds, color=COLOUR["line"], linewidth=2, zorder=1)
-                hue = "blue" if row["kind"] in ("search", "confirm", "ablation") else "orange"
-                complete = row["state"] == "complete"
-                marker = KIND_MARKERS[row["kind"]]
-                face = COLOUR[hue] if complete else COLOUR["paper"]
-                axes.scatter(position, score, s=48, marker=marker, facecolor=face, edgecolor=COLOUR[hue], zorder=3)
-                if row["trial"] == best:
-                    axes.scatter(position, score, s=190, facecolor="none", edgecolor=COLOUR["ink"], zorder=2)
+            rows = rows.copy().assign(position=positions)
+            _draw_intervals(axes, rows, goal)
+            for (kind, state), group in rows.groupby(["kind", "state"], sort=False):
+                hue = "orange" if kind in frame.NAMED_MIXES else "blue"
+                axes.scatter(
+                    group["position"],
+                    group[goal.column].astype(float),
+                    s=48 if len(rows) <= MANY else 14,
+                    marker=KIND_MARKERS.get(kind, "o"),
+                    facecolor=COLOUR[hue] if state == "complete" else COLOUR["paper"],
+                    edgecolor=COLOUR[hue],
+                    zorder=3,
+                )
+            ringed = rows[rows["trial"] == best]
+            axes.scatter(
+                ringed["position"],
+                ringed[goal.column].astype(float),
+                s=190,
+                facecolor="none",
+                edgecolor=COLOUR["ink"],
+                zorder=4,
+            )
             if labels is not None:
                 axes.set_xticks(range(len(labels)), labels)
                 axes.set_xlim(-0.6, len(labels) - 0.4)
             elif min(positions) > 0 and max(positions) / min(positions) >= 30:
-                axes.set_xscale("log")
+                log_axis(axes, min(positions), max(positions))
             else:
                 axes.xaxis.set_major_locator(MaxNLocator(5))
                 axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_major_locator(MaxNLocator(6))
             axes.margins(0.08)
             axes.set_title(column.removeprefix("parameters."))
-            axes.set_ylabel("score")
-            panels[column.removeprefix("parameters.")] = _svg(figure, f"parameter-{len(panels)}")
+            axes.set_ylabel(label)
+            panels[column.removeprefix("parameters.")] = as_svg(figure, f"parameter-{len(panels)}")
     return panels
+
+
+def drawn(rows: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+    """The trials that a picture shows, in the order of the table.
+
+    All of them, or of more than :data:`MAX_DRAWN` the best, which make a third, and every n-th of the rest.
+    """
+    if len(rows) <= MAX_DRAWN:
+        return rows
+    ranked = (-goal.sign * rows[goal.column].astype(float)).sort_values(kind="stable").index
+    top = MAX_DRAWN // 3
+    places = np.linspace(top, len(ranked) - 1, MAX_DRAWN - top).astype(int)
+    return rows.loc[rows.index.isin(ranked[:top].append(ranked[places]))]
+
+
+def _draw_intervals(axes: Axes, rows: pd.DataFrame, goal: Goal) -> None:
+    columns = [f"intervals.{goal.metric}.{end}" for end in ("low", "high")]
+    if set(columns) <= set(rows.columns) and len(rows) <= MANY:
+        known = rows.dropna(subset=columns)
+        axes.vlines(
+            known["position"], known[columns[0]], known[columns[1]], color=COLOUR["line"], linewidth=2, zorder=1
+        )
 
 
 def parameter_columns(trials: pd.DataFrame) -> list[str]:
@@ -283,11 +276,11 @@ def parameter_columns(trials: pd.DataFrame) -> list[str]:
 
 def times(trials: pd.DataFrame) -> str:
     """Seconds of each trial by phase, stacked, the longest on top; at most :data:`MAX_TIME_ROWS` trials."""
-    rows = time_table(trials).head(MAX_TIME_ROWS)
+    rows = cost.time_table(trials).head(MAX_TIME_ROWS)
     longest = rows["total"].max()
     unit, scale = next((unit, size) for unit, size in TIME_UNITS if longest > 2 * size or size == 1)
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(540, 60 + 24 * len(rows))
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(540, 60 + 24 * len(rows))
         left = np.zeros(len(rows))
         for phase, hue in TIME_HUES.items():
             width = rows[phase].to_numpy() / scale
@@ -296,20 +289,8 @@ def times(trials: pd.DataFrame) -> str:
         axes.set_yticks(range(len(rows)), list(rows.index))
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(unit)
-        _bar_axes(axes)
-        return _svg(figure, "times")
-
-
-def time_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Seconds by phase (``startup, train, evaluate, other, total``) of each timed trial, the longest first."""
-    phases = [phase for phase in TIME_HUES if phase != "other"]
-    table = trials.set_index("trial").reindex(columns=[f"seconds.{phase}" for phase in (*phases, "total")])
-    table.columns = [str(column).removeprefix("seconds.") for column in table.columns]
-    table = table.dropna(how="all").astype(float)
-    known = table[phases].fillna(0.0)
-    total = table["total"].fillna(known.sum(axis=1))
-    other = (total - known.sum(axis=1)).clip(lower=0.0)
-    return known.assign(other=other, total=total).sort_values("total", ascending=False)
+        bar_axes(axes)
+        return as_svg(figure, "times")
 
 
 def _draw_loss(axes: Axes, rows: pd.DataFrame, column: str, hue: str, is_best: bool) -> list[float]:
@@ -335,41 +316,3 @@ def _positions(values: pd.Series) -> tuple[list[float], list[str] | None]:
         return [float(value) for value in values], None
     labels = sorted({str(value) for value in values})
     return [float(labels.index(str(value))) for value in values], labels
-
-
-def _bar_axes(axes: Axes) -> None:
-    axes.grid(axis="y", visible=False)
-    axes.tick_params(axis="y", length=0, labelsize=12, labelcolor=COLOUR["ink"])
-
-
-def _short(value: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
-
-
-def _figure(width: int, height: int) -> tuple[Figure, Axes]:
-    # The SVG backend always draws at 72 dots an inch, so inches are pixels / 72.
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    FigureCanvasSVG(figure)
-    figure.patch.set_visible(False)
-    axes = figure.subplots()
-    axes.patch.set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure as an ``<svg>`` element with ids of its own, theme colours, and no date."""
-    buffer = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    width, height = (math.ceil(float(size)) for size in re.findall(r"[\d.]+", text[text.index("viewBox=") :])[2:4])
-    text = re.sub(r"<svg[^>]*>", f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px">', text, count=1)
-    for stand_in, variable in VARIABLES.items():
-        text = text.replace(stand_in, f"var({variable})")
-    return text.replace("xlink:href", "href")

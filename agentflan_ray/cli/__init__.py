@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-
-from rich.console import Console
 
 from agentflan_ray.cli.corpus import add_commands
 from agentflan_ray.cli.flags import add_source_flags, exit_on_user_error, sources_of
+from agentflan_ray.cli.report import add_report_flags, run_report
 from agentflan_ray.cli.train import add_command
 
 __all__ = ["add_source_flags", "exit_on_user_error", "main", "sources_of"]
@@ -21,16 +19,10 @@ def main() -> None:
     add_commands(commands)
     add_command(commands)
 
-    report = commands.add_parser("report", help="write the report of a run folder again")
-    report.add_argument("run", type=Path)
-    report.set_defaults(run_command=_report)
+    report = commands.add_parser("report", help="analyse a run folder, Ray Tune's results or an Optuna study")
+    add_report_flags(report)
+    report.set_defaults(run_command=run_report)
 
     arguments = parser.parse_args()
     with exit_on_user_error():
         arguments.run_command(arguments)
-
-
-def _report(arguments: argparse.Namespace) -> None:
-    from agentflan_ray.analyse import report
-
-    Console().print(f"Report: {report.write(arguments.run)}", soft_wrap=True)

@@ -16,7 +16,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from agentflan_ray.analyse import frame, page, plots, report
+from agentflan_ray.analyse import cost, frame, importance, page, places, plots, report
 
 COMPONENTS = ("reasoning", "retrieval", "understanding", "instruction", "general", "negative")
 CASES = ("tool", "no_tool_request", "irrelevant_tool", "chat")
@@ -309,19 +309,25 @@ def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
 
 def test_importances_come_from_the_study_and_leave_it_as_it_was(written: Path) -> None:
     before = (written / "study.db").read_bytes()
-    values, basis = frame.importances(written, "mixtures")
-    assert values.keys() == {"weights.negative", "learning_rate", "schedule"}
-    assert sum(values.values()) == pytest.approx(1.0)
-    assert "5 complete trials" in basis
+    found = importance.importances(places.load_run(written))
+    assert found[0].method == "PED-ANOVA"
+    assert found[0].shares.keys() == {"weights.negative", "learning_rate", "schedule"}
+    assert sum(found[0].shares.values()) == pytest.approx(1.0)
+    assert "the best 10 % of 4 complete trials" in found[0].basis
     assert (written / "study.db").read_bytes() == before
-    assert frame.importances(written, "other") == ({}, "Not computed: study.db holds mixtures, not other.")
 
 
-def test_importances_say_why_they_are_missing(run: Path) -> None:
-    assert frame.importances(run, "mixtures") == ({}, "Not computed: there is no study.db in the run folder.")
+def test_importances_need_no_study_and_say_why_they_are_missing(run: Path) -> None:
+    loaded = places.load_run(run)
+    assert loaded.notes == ("There is no study.db in the run folder: bounds of parameters are those that were tried.",)
+    assert {"learning_rate", "schedule"} <= importance.importances(loaded)[0].shares.keys()
     assert not (run / "study.db").exists()
     write_study(run, [])
-    assert frame.importances(run, "mixtures")[1].startswith("Not computed: 0 complete trials")
+    assert places.load_run(run).searched == ()
+    for path in run.glob("trials/*/result.json"):
+        write_json(path, json.loads(path.read_text()) | {"state": "failed"})
+    basis = importance.importances(places.load_run(run))[0].basis
+    assert basis == "Not computed: 0 complete trials with a score, at least 4 are needed."
 
 
 HEADLINES = [
@@ -368,7 +374,7 @@ def test_report_loads_nothing_and_runs_nothing(written: Path) -> None:
     assert not {"script", "link", "iframe", "img", "object"} & set(found.tags)
     assert not re.search(r"@import|url\((?!#)", source)
     assert found.tags.count("svg") >= 4 + 7 + 4
-    assert not re.search(r"#0[1-9a]0[1-9a]0[1-9a]\b", source), "a stand-in colour was not replaced"
+    assert not re.search(r"#0([1-9a-f])0\1(?:0\1)\b", source), "a stand-in colour was not replaced"
 
 
 def test_report_shows_every_trial_and_what_it_rests_on(written: Path) -> None:
@@ -420,6 +426,7 @@ def test_text_from_models_and_users_is_escaped(run: Path) -> None:
         record["realised"][attack] = 0.1
         write_json(result, record)
     found = Page(report.write(without_curves(run)).read_text(encoding="utf-8"))
+    Path("/tmp/e/x.html").write_text((run / "report.html").read_text())
     assert not {"script", "img"} & set(found.tags)
     assert found.words.count(attack) >= 10
     summary = (run / "report.md").read_text(encoding="utf-8").splitlines()
@@ -448,7 +455,7 @@ def test_a_run_whose_trials_all_failed_has_a_report(run: Path) -> None:
 
 
 def test_time_that_no_phase_accounts_for_is_shown(run: Path) -> None:
-    table = plots.time_table(frame.trials(run))
+    table = cost.time_table(frame.trials(run))
     assert list(table.columns) == ["startup", "train", "evaluate", "other", "total"]
     assert table.loc["t000", "other"] == pytest.approx(475 - 31 - 310 - 120)
     assert list(table["total"]) == sorted(table["total"], reverse=True)

@@ -362,11 +362,16 @@ def _is_complete(setup: TrialSetup, name: str) -> bool:
 
 
 def _best(searcher: StudySearcher) -> FrozenTrial:
-    """The best trial that keeps the constraints; where none does, the best of all, and the report says so."""
+    """The best trial on most of the data that keeps the constraints; where none does, the best of all of these, and the
+    report says so."""
     complete = [trial for trial in searcher.trials() if trial.state == TrialState.COMPLETE]
     if not complete:
         raise RuntimeError("No trial of the search was completed, so there is no best mixture; see the trials' errors.")
-    return max(searcher.best() or complete, key=lambda trial: trial.value)
+    # A trial of a part of the data is evidence, but no candidate beside those of more.
+    whole = max(trial.user_attrs["config"]["fraction"] for trial in complete)
+    of_whole = [trial for trial in complete if trial.user_attrs["config"]["fraction"] == whole]
+    kept = [trial for trial in of_whole if all(excess <= 0 for excess in trial.constraints.values())]
+    return max(kept or of_whole, key=lambda trial: trial.value)
 
 
 def _values(trial: FrozenTrial) -> str:

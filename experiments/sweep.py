@@ -17,6 +17,7 @@ from dataclasses import replace
 from agentflan_ray import cluster, storage
 from agentflan_ray.cli import add_source_flags, exit_on_user_error, sources_of
 from agentflan_ray.corpus.build import ToolboxDraw
+from agentflan_ray.search.searcher import SAMPLERS
 from agentflan_ray.sources.files import SourceSpec
 from agentflan_ray.sweep import Job, SweepRecipe, cluster_sweep, laptop_sweep, rehearsal_sweep, sweep
 from agentflan_ray.train.models import SMOLLM2, TINY_LLAMA
@@ -33,7 +34,7 @@ def parse() -> argparse.Namespace:
     add_source_flags(parser)
     parser.add_argument("--num-trials", type=int, help="trials of the search; raise it to go on with a finished one")
     parser.add_argument("--budget", type=int, help="tokens that a trial trains on at fraction 1")
-    parser.add_argument("--sampler", choices=("tpe", "gp", "nsga2", "random"))
+    parser.add_argument("--sampler", choices=SAMPLERS)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--study", help="SQLAlchemy URL of the Optuna study (default: study.db in the run's folder)")
     parser.add_argument("--track", metavar="TRACKER", help="mlflow[=URI] or wandb[=PROJECT], besides TensorBoard")

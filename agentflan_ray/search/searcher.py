@@ -35,6 +35,8 @@ from ray.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
 from ray.tune.search.search_generator import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
+from agentflan_ray.search.sampler import Fidelity, MixtureSampler
+
 logger = logging.getLogger(__name__)
 
 TRIAL_NUMBER = "trial_number"
@@ -45,7 +47,7 @@ COMPLETE = "complete"
 TOKENS = "tokens"
 VALIDATION_LOSS = "validation_loss"
 
-SAMPLERS = ("tpe", "gp", "nsga2", "random")
+SAMPLERS = ("mixture", "tpe", "gp", "nsga2", "random")
 
 _BOOKKEEPING = {*AUTO_RESULT_KEYS, "trial_id", "experiment_tag", "done"} - {"time_total_s"}
 """What Tune adds to each report, and nobody wants to read in the study."""
@@ -60,6 +62,13 @@ class SearchSpace(Protocol):
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The searched parameters."""
+
+    @property
+    def mixture(self) -> Sequence[str]:
+        """The searched parameters that make the mixture."""
+
+    def weights(self, searched: Mapping[str, Any]) -> dict[str, float]:
+        """Mixture weights of the searched parameters."""
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
         """All parameters of a trial."""
@@ -328,6 +337,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
                 f"The study {study_name!r} exists with other {part}: {found[part]} there, {wanted[part]} now; "
                 "give another study name, or continue with what it was begun with."
             )
+        if sampler == "mixture":  # draws from the seed and the trial's number, so a continued study goes on the same
+            study.sampler = _mixture_sampler(self.space, seed)
+            return study
         # A continued study must not draw its first random points again.
         seed = int(np.random.SeedSequence([seed, len(trials)]).generate_state(1)[0])
         study.sampler = _sampler(sampler, seed, self.num_trials)
@@ -442,6 +454,15 @@ def open_storage(storage: str | Path) -> RDBStorage:
 def load_study(storage: str | Path, study_name: str) -> optuna.Study:
     """Opens an existing study to read it; for SQLite any process may, also while a search runs."""
     return optuna.load_study(storage=open_storage(storage), study_name=study_name)
+
+
+def _mixture_sampler(space: SearchSpace, seed: int) -> MixtureSampler:
+    """Ours; where the data fraction is searched, it is a fidelity whose target is the largest."""
+    searched = space.distributions()
+    fidelities = []
+    if "fraction" in searched:
+        fidelities.append(Fidelity("fraction", max(searched["fraction"].choices)))
+    return MixtureSampler(searched, space.mixture, space.weights, fidelities=fidelities, seed=seed)
 
 
 def _sampler(name: str, seed: int, num_trials: int) -> optuna.samplers.BaseSampler:

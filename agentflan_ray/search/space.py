@@ -99,6 +99,15 @@ class Space:
         """Every parameter that :meth:`suggest` gives, searched or fixed."""
         return tuple(f.name for f in dataclasses.fields(self) if getattr(self, f.name) is not None)
 
+    @property
+    def mixture(self) -> tuple[str, ...]:
+        """The searched parameters that make the mixture."""
+        return tuple(name for name in MIXTURE_PARAMETERS if isinstance(getattr(self, name), Interval))
+
+    def weights(self, searched: Mapping[str, Any]) -> dict[str, float]:
+        """Mixture weights (:func:`to_weights`) of the searched parameters, with the fixed ones as they are."""
+        return to_weights({**{name: getattr(self, name) for name in MIXTURE_PARAMETERS}, **searched})
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The searched parameters as Optuna knows them."""
         found: dict[str, BaseDistribution] = {}

@@ -143,7 +143,7 @@ def test_no_trial_is_best_where_none_holds_the_constraints(tmp_path: Path) -> No
     assert searcher.best() == []
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp"])
+@pytest.mark.parametrize("sampler", ["mixture", "tpe", "nsga2", "gp"])
 def test_several_objectives_give_a_pareto_set(tmp_path: Path, sampler: str) -> None:
     objectives = [SCORE, Objective("hallucination", "min")]
     searcher = make(tmp_path, objectives=objectives, sampler=sampler, num_trials=13, storage=IN_MEMORY)
@@ -425,3 +425,16 @@ def test_early_stopping_settings(tmp_path: Path) -> None:
     for grace, most, factor in [(0, 10, 3.0), (10, 10, 3.0), (1, 10, 1.0)]:
         with pytest.raises(ValueError, match="reduction_factor" if factor == 1 else "grace_tokens"):
             EarlyStopping(grace, most, factor)
+
+
+def test_the_mixture_sampler_tries_a_part_of_the_data_first(tmp_path: Path) -> None:
+    """It knows the fraction as a fidelity: its first proposals take the smallest, and mixes of their own."""
+    searcher = make(tmp_path, space=Space(), sampler="mixture", num_trials=4, storage=IN_MEMORY)
+    tried: list[dict[str, Any]] = []
+    for number in range(4):
+        config = searcher.suggest(str(number))
+        assert isinstance(config, dict)
+        tried.append(config)
+        finish(searcher, str(number), score=0.1 * number)
+    assert {config["fraction"] for config in tried} == {0.25}
+    assert len({config["general_share"] for config in tried}) == 4

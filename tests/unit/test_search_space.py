@@ -162,3 +162,13 @@ def test_a_share_outside_the_simplex_and_an_empty_corpus_are_refused() -> None:
         to_weights(dict.fromkeys(MIXTURE_PARAMETERS, 1.0))
     with pytest.raises(ValueError, match="needs supervised tokens"):
         named_mixes(dict.fromkeys(COMPONENTS, 0.0))
+
+
+def test_searched_parameters_alone_give_the_whole_mixture() -> None:
+    space = Space(general_share=0.5, log2_instruction=-math.inf)
+    assert space.mixture == ("negative_share", "log2_retrieval", "log2_understanding")
+    weights = space.weights({"negative_share": 0.2, "log2_retrieval": -2.0, "log2_understanding": 0.0, "fraction": 1.0})
+    assert weights["negative"] == pytest.approx(0.2)
+    assert weights["general"] == pytest.approx(0.4)
+    assert weights["instruction"] == 0
+    assert weights["retrieval"] == pytest.approx(weights["reasoning"] / 4)

@@ -73,6 +73,8 @@ def spelt(tokenizer: Any, encoded: Encoded, capability: str) -> str:
 def test_tagged_tokens_spell_the_supervised_text(template, form, trajectory: Trajectory) -> None:  # type: ignore[no-untyped-def]
     tokenizer = small_tokenizer(template)
     sample = form(trajectory, 0) if form is chat_form else form(trajectory)
+    # Hypothesis draws from the literals of this very file too, and text that holds a template's mark is refused.
+    assume(not any(mark in turn.text for turn in sample.turns for mark in END.values()))
     encoded = Encoder(tokenizer)(sample.turns)
     messages = messages_of([trimmed(turn) for turn in sample.turns])
     assert tokenizer.decode(encoded.input_ids) == tokenizer.apply_chat_template(messages, tokenize=False)

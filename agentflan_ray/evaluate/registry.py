@@ -1,0 +1,45 @@
+"""The benchmarks and suites by name. A benchmark's module is imported when it is asked for, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from agentflan_ray.evaluate.benchmark import Benchmark, Settings
+
+BENCHMARKS: dict[str, str] = {}
+"""Name to ``module:function`` below ``agentflan_ray.evaluate.benchmarks``; the function takes :class:`Settings` and
+returns the benchmark, or raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable`."""
+
+SUITES: dict[str, tuple[str, ...]] = {}
+"""Name of a suite to the names of its benchmarks."""
+
+
+def names_of(asked: str) -> tuple[str, ...]:
+    """The benchmarks that a name stands for: a suite's, or the benchmark itself.
+
+    Raises ``ValueError`` for a name that is neither.
+    """
+    if asked in SUITES:
+        return SUITES[asked]
+    if asked in BENCHMARKS:
+        return (asked,)
+    raise ValueError(
+        f"There is no benchmark or suite {asked!r}; suites are {', '.join(SUITES)}, and benchmarks "
+        f"{', '.join(BENCHMARKS)}."
+    )
+
+
+def open_benchmark(name: str, settings: Settings) -> Benchmark:
+    """The benchmark of this name.
+
+    Raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable` where something that it needs is missing, and
+    ``ValueError`` for a name that there is not.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"There is no benchmark {name!r}; there are {', '.join(BENCHMARKS)}.")
+    module, _, function = BENCHMARKS[name].partition(":")
+    make: Callable[[Settings], Benchmark] = getattr(
+        import_module(f"agentflan_ray.evaluate.benchmarks.{module}"), function
+    )
+    return make(settings)

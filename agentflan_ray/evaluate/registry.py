@@ -7,7 +7,9 @@ from importlib import import_module
 
 from agentflan_ray.evaluate.benchmark import Benchmark, Settings
 
-BENCHMARKS: dict[str, str] = {}
+BENCHMARKS: dict[str, str] = {
+    "agentbench-kg": "agentbench_kg:agentbench_kg",
+}
 """Name to ``module:function`` below ``agentflan_ray.evaluate.benchmarks``; the function takes :class:`Settings` and
 returns the benchmark, or raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable`."""
 

@@ -76,7 +76,8 @@ class FileEndpoint:
         import pyoxigraph
 
         results = self._store.query(query)
-        return rows_of(results.serialize(format=pyoxigraph.QueryResultsFormat.JSON))
+        assert isinstance(results, pyoxigraph.QuerySolutions)
+        return rows_of(results.serialize(format=pyoxigraph.QueryResultsFormat.JSON) or b"")
 
 
 def rows_of(answer: bytes) -> list[dict[str, str]]:

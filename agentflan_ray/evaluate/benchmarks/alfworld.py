@@ -21,8 +21,8 @@ from agentflan_ray.evaluate.alfworld.household import Household
 from agentflan_ray.evaluate.alfworld.problem import read_problem
 from agentflan_ray.evaluate.benchmark import Item, Metric, Missing, Reply, Request, Settings, Unavailable
 from agentflan_ray.evaluate.data import find, read_text
+from agentflan_ray.evaluate.order import in_fair_order
 from agentflan_ray.evaluate.prompts import read
-from agentflan_ray.randomness import stable_hash
 
 STEPS = 50
 REPLY_TOKENS = 128
@@ -125,7 +125,7 @@ class Alfworld:
         )
 
     def items(self) -> Sequence[Item]:
-        """Games in the order of a hash, the six tasks in turn."""
+        """Games so that a prefix holds about the same share of each of the six tasks."""
         return self.games
 
     def open(self, item: Item) -> _Game:
@@ -166,7 +166,7 @@ def alfworld(settings: Settings) -> Alfworld:
                 )
             ],
         )
-    return Alfworld(tuple(_in_turn(games)))
+    return Alfworld(in_fair_order(games))
 
 
 def _games(settings: Settings, split: str) -> Iterator[Item]:
@@ -190,17 +190,6 @@ def _games(settings: Settings, split: str) -> Iterator[Item]:
 def _read_game(path: Path) -> dict[str, Any]:
     game: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return game
-
-
-def _in_turn(games: Sequence[Item]) -> list[Item]:
-    """The kinds of task in turn, each kind in the order of a hash."""
-    by_hash = sorted(games, key=lambda item: stable_hash("alfworld", item.id))
-    turn: Counter[str] = Counter()
-    places = []
-    for item in by_hash:
-        places.append((turn[item.case], _KINDS.index(item.case), item))
-        turn[item.case] += 1
-    return [item for _, _, item in sorted(places, key=lambda place: place[:2])]
 
 
 def _available(household: Household) -> str:

@@ -35,8 +35,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num-trials", type=int, help="trials of the search; raise it to go on with a finished one")
     parser.add_argument("--budget", type=int, help="tokens that a trial trains on at fraction 1")
     parser.add_argument("--sampler", choices=SAMPLERS)
+    parser.add_argument(
+        "--objective",
+        metavar="GOAL",
+        action="append",
+        default=[],
+        help="NAME:max, NAME:min, or a weighted sum NAME=WEIGHT,NAME=WEIGHT; repeat it for a Pareto set",
+    )
+    parser.add_argument(
+        "--constraint",
+        metavar="BOUND",
+        action="append",
+        default=[],
+        help="what the best mix must keep, such as 'missed_call_rate<=0.4' or 'sensible_rate>=base-0.05'",
+    )
+    parser.add_argument(
+        "--prove",
+        action=argparse.BooleanOptionalAction,
+        help="train the named mixes over several seeds too, and compare (default: on a cluster)",
+    )
     parser.add_argument("--seed", type=int)
     parser.add_argument("--study", help="SQLAlchemy URL of the Optuna study (default: study.db in the run's folder)")
+    parser.add_argument(
+        "--changed",
+        choices=("refuse", "down-weight"),
+        default="refuse",
+        help="trials of the study that learnt from parts of the corpus which changed since (default: refuse)",
+    )
     parser.add_argument("--track", metavar="TRACKER", help="mlflow[=URI] or wandb[=PROJECT], besides TensorBoard")
     parser.add_argument("--num-workers", type=int, default=1, help="training workers of one trial")
     parser.add_argument("--cpus-per-worker", type=float, help="default: one, less the trial driver's hundredth")
@@ -48,8 +73,9 @@ def recipe_of(args: argparse.Namespace) -> SweepRecipe:
     """The laptop's or a cluster's recipe with what the flags say otherwise."""
     small = {SMOLLM2: laptop_sweep, TINY_LLAMA: rehearsal_sweep}
     recipe = small[args.model]() if args.model in small else cluster_sweep(args.model)
-    given = {name: getattr(args, name) for name in ("num_trials", "budget", "sampler", "seed")}
+    given = {name: getattr(args, name) for name in ("num_trials", "budget", "sampler", "seed", "prove")}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
+    recipe = recipe.aiming_at(args.objective, args.constraint)
     return replace(recipe, train=replace(recipe.train, template=args.template))
 
 
@@ -64,14 +90,16 @@ def job_of(args: argparse.Namespace) -> Job:
     cluster.connect()
     placement = cluster.placement(args.num_workers, args.cpus_per_worker, args.gpus_per_worker)
     command = shlex.join(["python", *sys.argv])
-    return Job(args.name, storage.absolute(args.storage), command, placement, args.study, tracking)
+    place = storage.absolute(args.storage)
+    return Job(args.name, place, command, placement, args.study, tracking, changed=args.changed)
 
 
 def main() -> None:
     """Run the sweep, or what is left of it."""
     args = parse()
     with exit_on_user_error():
-        sweep(recipe_of(args), sources_or_embedded(args), job_of(args))
+        recipe = recipe_of(args)  # before a cluster is started for nothing
+        sweep(recipe, sources_or_embedded(args), job_of(args))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,15 @@ from optuna.trial import FrozenTrial
 from agentflan_ray.sample import COMPONENTS
 from agentflan_ray.search.space import MIXTURE_PARAMETERS, to_weights
 
-KINDS: tuple[str, ...] = ("paper", "proportional", "uniform", "search", "confirm", "ablation")
+KINDS: tuple[str, ...] = ("paper", "proportional", "uniform", "search", "recommended", "confirm", "proof", "ablation")
 NAMED_MIXES: tuple[str, ...] = ("paper", "proportional", "uniform")
 STATES: tuple[str, ...] = ("complete", "pruned", "failed", "unfinished")
 
-REPEATED_KINDS: tuple[str, ...] = ("confirm", "ablation")
+REPEATED_KINDS: tuple[str, ...] = ("confirm", "proof", "ablation")
 """Trainings after the search: observations of their mixes, yet no candidates of the search."""
+
+PROOF_FIELDS: tuple[str, ...] = ("winner", "metric", "num_items", "mixes", "comparisons", "regrets")
+"""Fields that ``proof.json`` must have."""
 
 FRACTION = "fraction"
 MODEL_SIZE = "model_size"
@@ -40,6 +43,7 @@ class Metric(NamedTuple):
 
 METRICS: dict[str, Metric] = {
     "score": Metric("Score", "higher"),
+    "weighted_score": Metric("Weighted score", "higher"),
     "tool_score": Metric("Tool score", "higher"),
     "right_tool": Metric("Right tool", "higher"),
     "right_arguments": Metric("Right arguments", "higher"),
@@ -97,6 +101,8 @@ class Run:
     origin: Literal["run folder", "Ray Tune results", "Optuna study"] = "run folder"
     goals: tuple[Goal, ...] = (Goal("score", "max"),)
     searched: tuple[FrozenTrial, ...] = ()
+    proof: dict[str, Any] | None = None
+    """The winner against the named mixes over several seeds, see :class:`agentflan_ray.search.proof.Proof`."""
     notes: tuple[str, ...] = ()
     """What a reader must know of how the place was read."""
 
@@ -132,7 +138,9 @@ def load(run: Path) -> Run:
     paths = {path.stem: path for path in (run / "evaluation").glob("*.json")}
     names = sorted(paths, key=lambda name: (name != "base", name != "best", name))
     evaluations = {name: json_object(paths[name], ("metrics", "cases", "examples")) for name in names}
-    return Run(run, sweep, table, rows, cut_off, best, evaluations)
+    proof_path = run / "proof.json"
+    proof = json_object(proof_path, PROOF_FIELDS) if proof_path.exists() else None
+    return Run(run, sweep, table, rows, cut_off, best, evaluations, proof=proof)
 
 
 def trials(run: Path) -> pd.DataFrame:

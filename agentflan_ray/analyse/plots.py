@@ -34,7 +34,9 @@ KIND_SIGNS: dict[str, str] = {
     "proportional": "■",
     "uniform": "▲",
     "search": "●",
+    "recommended": "★",
     "confirm": "✖",
+    "proof": "✱",
     "ablation": "✚",
 }
 TIME_HUES: dict[str, str] = {"startup": "orange", "train": "blue", "evaluate": "green", "other": "line"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
 from agentflan_ray.analyse import frame
-from agentflan_ray.analyse.drawing import COLOUR, STYLE, as_svg, log_axis, new_figure
+from agentflan_ray.analyse.drawing import COLOUR, STYLE, as_svg, bar_axes, log_axis, new_figure
 from agentflan_ray.analyse.fidelity import Agreement
 from agentflan_ray.analyse.frame import Goal
 from agentflan_ray.analyse.pareto import Front
@@ -268,3 +269,29 @@ def _flat(shares: Array) -> tuple[Array, Array]:
 def _numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6))
+
+
+def differences(proof: dict[str, Any]) -> str:
+    """What the winner of a proof gains over each other mix and the base model, with 95 % intervals; a line at 0."""
+    against = [*proof["comparisons"], *([proof["against_base"]] if proof.get("against_base") else [])]
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(540, 70 + 32 * len(against))
+        axes.axvline(0, color=COLOUR["muted"], linewidth=1.2)
+        for row, each in enumerate(against):
+            hue = "blue" if each["low"] > 0 else "red" if each["high"] < 0 else "muted"
+            axes.errorbar(
+                each["value"],
+                row,
+                xerr=[[each["value"] - each["low"]], [each["high"] - each["value"]]],
+                fmt="o",
+                color=COLOUR[hue],
+                markersize=7,
+                elinewidth=2,
+                capsize=4,
+            )
+        axes.set_yticks(range(len(against)), [f"over {each['theirs']}" for each in against])
+        axes.set_ylim(len(against) - 0.5, -0.5)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.2g}" if value else "0")
+        axes.set_xlabel(f"gain in {frame.metric(proof['metric']).label.lower()}, with 95 % interval")
+        bar_axes(axes)
+        return as_svg(figure, "differences")

@@ -66,6 +66,7 @@ def _sections(run: Run, analysis: Analysis) -> list[tuple[str, str, list[Html]]]
         (is_run, "compare", "Base against best", sections_run.comparison(run) if is_run else []),
         (True, "trials", "Trials", sections_run.trials(run)),
         (is_run, "mixture", "The best mixture", sections_run.mixture(run) if is_run else []),
+        (run.proof is not None, "proof", "Is it the best?", sections_search.proof(run)),
         (
             not isinstance(analysis.fronts, str),
             "front",

@@ -87,6 +87,11 @@ def done_sentences(run: Run) -> list[str]:
                 f"A trial trained on {count(tokens.min())} to {count(tokens.max())} supervised tokens; weights are "
                 "shares of these."
             )
+    if constraints := run.sweep.get("constraints"):
+        held = ", ".join(
+            each["held"] + (f" ({each['asked']})" if "base" in each["asked"] else "") for each in constraints
+        )
+        sentences.append(f"The best mixture had to keep {held}.")
     seconds = cost.time_table(run.trials)["total"].sum()
     if seconds:
         sentences.append(f"Together the trials took {duration(seconds)}.")
@@ -328,6 +333,8 @@ def choice_sentences(run: Run, best: dict[str, Any]) -> list[str]:
         sentences.append(
             f"Not chosen although the score is higher: {', '.join(higher)} (see the recipe's constraints)."
         )
+    if "rule" in best:
+        sentences.append(f"Chosen by a rule that was there before the search: {best['rule']}.")
     return sentences
 
 

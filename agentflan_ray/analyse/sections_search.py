@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from agentflan_ray.analyse import fidelity, findings, frame, plots, plots_search
+from agentflan_ray.analyse import proof as proving
 from agentflan_ray.analyse.analysis import Analysis
 from agentflan_ray.analyse.cells import note
 from agentflan_ray.analyse.findings import Finding
@@ -35,6 +36,19 @@ def fronts(run: Run, analysis: Analysis) -> list[Html]:
         picture = figure(svg, f"{findings.label(first)} against {findings.label(second)}")
         parts += [legend(entries), element("div", picture, _table(finding, [2, 3]), class_="pair"), *_notes(finding)]
     return parts
+
+
+def proof(run: Run) -> list[Html]:
+    """The winner against the named mixes over several seeds."""
+    if run.proof is None:
+        return [note("The winner was not compared with the named mixes over several seeds; experiments/prove.py does.")]
+    mixes, comparisons = proving.mixes(run.proof), proving.comparisons(run.proof)
+    drawn = figure(plots_search.differences(run.proof), f"Gain of {run.proof['winner']} over each other mix")
+    return [
+        *_notes(mixes),
+        _table(mixes),
+        element("div", drawn, element("div", _table(comparisons), *_notes(comparisons)), class_="pair"),
+    ]
 
 
 def parameters(run: Run, analysis: Analysis) -> list[Html]:

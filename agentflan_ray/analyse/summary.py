@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from agentflan_ray.analyse import findings, sections_run
+from agentflan_ray.analyse import findings, proof, sections_run
 from agentflan_ray.analyse.analysis import Analysis
 from agentflan_ray.analyse.cells import count, number, score_cell
 from agentflan_ray.analyse.findings import Finding
@@ -33,6 +33,11 @@ def markdown(run: Run, analysis: Analysis) -> str:
         lines += ["", f"## The best mixture: trial {_plain(best['trial'])}", ""]
         lines += [*_table(["Component", "Asked", "Realised"], shares), ""]
         lines += [_plain(sentence) for sentence in sections_run.choice_sentences(run, best)]
+    if run.proof:
+        lines += ["", "## Is it the best?"]
+        for finding in (proof.mixes(run.proof), proof.comparisons(run.proof)):
+            lines += ["", *(_plain(sentence) for sentence in finding.sentences), ""]
+            lines += _table(finding.headers, finding.rows)
     for heading, finding in _findings(run, analysis):
         lines += ["", f"## {heading}", "", *(_plain(sentence) for sentence in finding.sentences)]
         if finding.rows:

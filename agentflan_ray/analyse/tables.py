@@ -52,6 +52,7 @@ def report(run: Run, analysis: Analysis) -> dict[str, Any]:
             for row in run.trials.to_dict("records")
         ],
         "best": run.best,
+        "proof": run.proof,
         "evaluations": {
             model: {key: evaluation.get(key) for key in ("model", "metrics", "cases", "protocol", "seconds")}
             for model, evaluation in run.evaluations.items()

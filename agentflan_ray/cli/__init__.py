@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from agentflan_ray.cli.compare import add_compare_command
 from agentflan_ray.cli.corpus import add_commands
+from agentflan_ray.cli.evaluate import add_evaluate_command
 from agentflan_ray.cli.flags import add_source_flags, exit_on_user_error, sources_of
 from agentflan_ray.cli.report import add_report_flags, run_report
 from agentflan_ray.cli.train import add_command
@@ -18,6 +20,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     add_commands(commands)
     add_command(commands)
+    add_evaluate_command(commands)
+    add_compare_command(commands)
 
     report = commands.add_parser("report", help="analyse a run folder, Ray Tune's results or an Optuna study")
     add_report_flags(report)

@@ -6,9 +6,14 @@ import bz2
 import gzip
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-_OPENERS = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_UNPACK: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.decompress,
+    ".xz": lzma.decompress,
+    ".bz2": bz2.decompress,
+}
 
 
 def data_folder(given: str | None) -> Path | None:
@@ -28,8 +33,6 @@ def find(given: str | None, *names: str) -> Path | None:
 
 def read_text(path: Path) -> str:
     """The text of a file, decompressed by its ending (.gz, .xz, .bz2)."""
-    opener = _OPENERS.get(path.suffix)
-    if opener is None:
-        return path.read_text(encoding="utf-8")
-    with opener(path, "rt", encoding="utf-8") as file:
-        return str(file.read())
+    packed = path.read_bytes()
+    unpack = _UNPACK.get(path.suffix, bytes)
+    return unpack(packed).decode("utf-8")

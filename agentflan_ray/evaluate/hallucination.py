@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
-from agentflan_ray.forms import parse_json, parse_react
+from agentflan_ray.evaluate.calls import MAX_CHARACTERS, read_calls
+from agentflan_ray.forms import Step, parse_json, parse_react
 
 _PAPER_REACT = re.compile(r"Thought:|Action:")
 _PAPER_GENERAL = re.compile(r"I will use|I need to call", re.IGNORECASE)
@@ -28,6 +30,29 @@ _REFUSAL = re.compile(
     r"\bnothing among the listed\b|\bunfortunately\b|\bsorry\b|\btools (?:listed|serve)\b|\bunable to\b",
     re.IGNORECASE,
 )
+
+_TRACE = re.compile(
+    r"^[ \t]*(?:Thought|Action|Action Input|Observation|Final Answer)[ \t]*:", re.MULTILINE | re.IGNORECASE
+)
+_RESULT = re.compile(
+    r"^[ \t]*Observation[ \t]*:|<tool_response>|<function_response>|FUNCTION RESPONSE:|\[TOOL_RESULTS\]", re.MULTILINE
+)
+_ASKING = re.compile(
+    r"\?|\b(?:please|kindly) (?:provide|specify|tell|share|confirm|let me know|clarify|enter|give|indicate|state|"
+    r"supply)\b|\b(?:I|we)(?:'ll| will|'d| would)?(?: also| first)? (?:need|require)\b|\bneed to know\b|"
+    r"\b(?:could|can|would) you\b|\bmay I (?:have|know|ask)\b|\blet me know\b",
+    re.IGNORECASE,
+)
+_UNABLE = re.compile(
+    r"\b(?:can't|cannot|can not|unable|not able|not capable|not possible|isn't possible|beyond my|outside my|"
+    r"don't have|do not have|have no|lack|no tools?|none of (?:my|the) (?:tools|functions))\b",
+    re.IGNORECASE,
+)
+_REGRET = re.compile(r"\b(?:sorry|apologi[sz]e|apologies|unfortunately|afraid)\b", re.IGNORECASE)
+_MAX_BRACES = 1000
+_WORD = re.compile(r"\w\w|\d")
+_OPENING = 200
+"""Characters in which a reply announces a tool. Later "I will use" stands in stories and advice."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +76,66 @@ class Reading:
         return not (self.calls or self.leaks or self.paper_react or self.paper_general)
 
 
+@dataclass(frozen=True)
+class Structure:
+    """What a reply is made of, apart from what it says."""
+
+    called: tuple[str, ...]
+    """Names of the tools that it calls, in any form that :mod:`calls` reads."""
+    unlisted: bool
+    """Calls a tool that was not listed."""
+    traces: bool
+    """A protocol's word stands at the start of a line."""
+    announces: bool
+    """Its opening speaks of using a tool."""
+    invents: bool
+    """Writes a tool's result itself."""
+
+    @property
+    def plain(self) -> bool:
+        """Neither a call nor a trace of a protocol, nor the announcement of one."""
+        return not (self.called or self.traces or self.announces or self.invents)
+
+
+Kind = Literal["call", "ask", "refuse", "answer", "empty"]
+
+
+def kind_of(reply: str, tool_names: Collection[str] = ()) -> Kind:
+    """What a reply does in the main: call a tool, ask for more, say that it can't be done, or answer.
+
+    A reply without a word or a number is empty. One that says it can't and asks as well refuses; one that only regrets
+    and asks, asks. Read so, 97 % of the 1,200 reference replies of When2Call (four kinds for each of 300 requests) are
+    of the kind that they were written as.
+    """
+    text = reply[:MAX_CHARACTERS].replace("\u2019", "'")
+    if read_calls(text, tool_names):
+        return "call"
+    if not _WORD.search(text):
+        return "empty"
+    if _UNABLE.search(text):
+        return "refuse"
+    if _ASKING.search(text):
+        return "ask"
+    return "refuse" if _REGRET.search(text) else "answer"
+
+
+def read_structure(reply: str, tool_names: Collection[str] = ()) -> Structure:
+    """Read one reply's structure, given the names of the tools that were listed."""
+    text = reply[:MAX_CHARACTERS]
+    called = tuple(call.name for call in read_calls(text, tool_names))
+    return Structure(
+        called=called,
+        unlisted=any(name not in tool_names for name in called),
+        traces=bool(_TRACE.search(text)),
+        announces=bool(_LEAK.search(text[:_OPENING])),
+        invents=bool(_RESULT.search(text)),
+    )
+
+
 def read(reply: str, tool_names: Collection[str] = ()) -> Reading:
-    """Read one reply, given the names of the tools that were listed."""
-    react, as_json = parse_react(reply), parse_json(reply)
+    """Read one reply, given the names of the tools that were listed. Its first :data:`MAX_CHARACTERS` count."""
+    reply = reply[:MAX_CHARACTERS]
+    react, as_json = parse_react(reply), _json_step(reply)
     code_call = any(re.search(rf"\b{re.escape(name)}\(", reply) for name in tool_names)
     return Reading(
         paper_react=bool(_PAPER_REACT.search(reply)),
@@ -63,3 +145,13 @@ def read(reply: str, tool_names: Collection[str] = ()) -> Reading:
         refuses=bool(_REFUSAL.search(reply.replace("\u2019", "'"))),
         asks="?" in reply,
     )
+
+
+def _json_step(reply: str) -> Step | None:
+    # Reading begins anew at each brace: 20,000 of them take seconds, and are no JSON.
+    if reply.count("{") > _MAX_BRACES:
+        return None
+    try:
+        return parse_json(reply)
+    except RecursionError:  # brackets nested by the thousand
+        return None

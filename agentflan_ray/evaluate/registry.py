@@ -8,12 +8,45 @@ from importlib import import_module
 from agentflan_ray.evaluate.benchmark import Benchmark, Settings
 
 BENCHMARKS: dict[str, str] = {
+    "hotpotqa": "hotpotqa:hotpotqa",
+    "teval": "teval:teval",
+    "teval-open": "teval:teval_open",
+    "mmlu": "mmlu:mmlu",
+    "gsm8k": "gsm8k:gsm8k",
+    "humaneval": "humaneval:humaneval",
+    "ifeval": "ifeval:ifeval",
+    "agent-h": "agent_h:agent_h",
+    "agent-h-1845": "agent_h:agent_h_1845",
+    "when2call": "when2call:when2call",
+    "when2call-mcq": "when2call:when2call_mcq",
+    "metatool-need": "metatool:metatool_need",
+    "metatool-select": "metatool:metatool_select",
+    "bfcl": "bfcl:bfcl",
+    "toolbench-choice": "toolbench_choice:toolbench_choice",
+    "toolbox": "toolbox:toolbox",
     "agentbench-kg": "agentbench_kg:agentbench_kg",
+    "alfworld": "alfworld:alfworld",
+    "mind2web": "mind2web:mind2web",
+    "webshop": "webshop:webshop",
+    "shopping": "webshop:shopping",
+    "webarena": "web:webarena",
+    "miniwob": "web:miniwob",
+    "agentbench-db": "agentbench_db:agentbench_db",
+    "agentbench-os": "agentbench_os:agentbench_os",
+    "os-small": "agentbench_os:os_small",
+    "sciworld": "sciworld:sciworld",
 }
 """Name to ``module:function`` below ``agentflan_ray.evaluate.benchmarks``; the function takes :class:`Settings` and
 returns the benchmark, or raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable`."""
 
-SUITES: dict[str, tuple[str, ...]] = {}
+SUITES: dict[str, tuple[str, ...]] = {
+    "held-out": ("hotpotqa", "sciworld", "teval", "teval-open"),
+    "general": ("mmlu", "gsm8k", "humaneval", "ifeval"),
+    "function-calling": ("bfcl", "toolbench-choice"),
+    "held-in": ("alfworld", "webshop", "mind2web", "agentbench-db", "agentbench-kg", "agentbench-os"),
+    "smoke": ("toolbox",),
+    "hallucination": ("toolbox", "agent-h-1845", "when2call", "when2call-mcq", "metatool-need", "metatool-select"),
+}
 """Name of a suite to the names of its benchmarks."""
 
 

@@ -59,13 +59,13 @@ def run(
     items: Sequence[EvaluationItem], generate: Generator, on_round: Callable[[int], None] | None = None
 ) -> list[Scored]:
     """Run all items, a round of replies at a time, and score them. ``on_round(num_running)`` shows progress."""
-    episodes = [_start(item, number) for number, item in enumerate(items)]
+    episodes = [start(item, number) for number, item in enumerate(items)]
     while running := [episode for episode in episodes if not episode.done]:
         if on_round is not None:
             on_round(len(running))
         replies = generate([episode.conversation for episode in running], REPLY_TOKENS)
         for episode, reply in zip(running, replies, strict=True):
-            _advance(episode, reply)
+            advance(episode, reply)
     return [Scored(e.item, e.prompt, tuple(e.replies), score(e)) for e in episodes]
 
 
@@ -142,7 +142,8 @@ def samples_of(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     ]
 
 
-def _start(item: EvaluationItem, number: int) -> Episode:
+def start(item: EvaluationItem, number: int) -> Episode:
+    """Begin an item. Its ``number`` in the list of all items chooses its prompt where tools are listed in vain."""
     if not item.tools:
         system, prompt = None, "none"
     elif item.case == "tool" or number % 2 == 0:
@@ -154,7 +155,8 @@ def _start(item: EvaluationItem, number: int) -> Episode:
     return Episode(item, prompt, conversation, world=World(item.world_seed) if item.case == "tool" else None)
 
 
-def _advance(episode: Episode, reply: str) -> None:
+def advance(episode: Episode, reply: str) -> None:
+    """Take a reply: run the call that it makes, or end the episode."""
     episode.replies.append(reply)
     if episode.world is None:
         episode.done = True

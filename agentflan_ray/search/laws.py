@@ -347,17 +347,25 @@ class Surrogate:
         losses: (n,), smaller is better.
         parts: (n, outputs) losses whose mean the objective is; each is modelled for itself.
         families: The families that compete.
+        deviations: (n,) standard errors of the losses, as far as they are known. They come on top of the noise of each
+            level, which is found.
     """
 
     def __init__(
-        self, points: Points, losses: Floats, parts: Floats | None = None, families: Sequence[Family] = FAMILIES
+        self,
+        points: Points,
+        losses: Floats,
+        parts: Floats | None = None,
+        families: Sequence[Family] = FAMILIES,
+        deviations: Floats | None = None,
     ) -> None:
         values = losses[:, None] if parts is None else parts
         levels = find_levels(points, values)
         goal = levels.nearest_to_target()
         to_target = (levels.offsets[goal], levels.slopes[goal])
         aligned = levels.to_reference(values)
-        fits = [_Fit(points, aligned, levels, family, to_target) for family in families]
+        errors = (np.zeros(len(losses)) if deviations is None else deviations)[:, None] / levels.slopes[levels.of]
+        fits = [_Fit(points, aligned, errors, levels, family, to_target) for family in families]
         self.levels = levels
         self.errors: dict[Family, float] = {fit.family: fit.error for fit in fits}
         """Leave-one-out error of each family: mean absolute error, in losses of the target."""
@@ -395,7 +403,13 @@ class _Fit:
     each output centred and scaled to variance 1."""
 
     def __init__(
-        self, points: Points, losses: Floats, levels: Levels, family: Family, to_target: tuple[Floats, Floats]
+        self,
+        points: Points,
+        losses: Floats,
+        errors: Floats,
+        levels: Levels,
+        family: Family,
+        to_target: tuple[Floats, Floats],
     ) -> None:
         self.family = family
         self.calibration = 1.0
@@ -406,6 +420,12 @@ class _Fit:
         raw = losses if self._floors is None else np.log(losses - self._floors)
         self._centre, self._scale = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-12)
         self._scores = (raw - self._centre) / self._scale
+        steepness = 1.0 if self._floors is None else 1 / (losses - self._floors)
+        self._known = ((errors * steepness / self._scale) ** 2).mean(axis=1)
+        """Variances of the trials' known errors."""
+        counts = np.bincount(levels.of)
+        self._usual_error = np.bincount(levels.of, weights=self._known) / counts
+        """Their mean at each level."""
         self._basis = _Basis.of(points)
         self._doubt = np.ones(len(points)) if self._floors is None else _noise_of_logarithms(points.weights, raw)
         self._condition(self._likeliest())
@@ -453,23 +473,28 @@ class _Fit:
         seen, lower = self._points, self._lower
         if len(pending):
             seen = join([seen, pending])
-            noise = np.concatenate([self._noise, self._settings.noise[self._levels.nearest(pending)]])
+            noise = np.concatenate([self._noise, self._noise_of_new(pending)])
             lower = np.linalg.cholesky(self._basis.kernel(self._settings, seen, seen) + np.diag(noise))
         to_targets = solve_triangular(lower, self._basis.kernel(self._settings, seen, targets), lower=True)
         to_options = solve_triangular(lower, self._basis.kernel(self._settings, seen, options), lower=True)
         covariance = self._basis.kernel(self._settings, options, targets) - to_options.T @ to_targets
         variance = self._basis.variance(self._settings, options) - (to_options**2).sum(axis=0)
-        return covariance, np.maximum(variance, 1e-12) + self._settings.noise[self._levels.nearest(options)]
+        return covariance, np.maximum(variance, 1e-12) + self._noise_of_new(options)
+
+    def _noise_of_new(self, points: Points) -> Floats:
+        """Variance of the noise of trials to come, (n,)."""
+        level = self._levels.nearest(points)
+        return np.asarray(self._settings.noise[level] + self._usual_error[level], dtype=np.float64)
 
     def _likeliest(self) -> _Settings:
         num = len(self._scores)
         some = np.arange(num) if num <= _MOST_FITTED else np.linspace(0, num - 1, _MOST_FITTED).astype(np.int64)
         doubt = np.equal.outer(np.arange(len(self._levels.fidelity)), self._levels.of) * self._doubt
-        return _likeliest(self._basis, self._points[some], self._scores[some], doubt[:, some])
+        return _likeliest(self._basis, self._points[some], self._scores[some], doubt[:, some], self._known[some])
 
     def _condition(self, settings: _Settings) -> None:
         self._settings = settings
-        self._noise = settings.noise[self._levels.of] * self._doubt + _JITTER
+        self._noise = settings.noise[self._levels.of] * self._doubt + self._known + _JITTER
         gram = self._basis.kernel(settings, self._points, self._points) + np.diag(self._noise)
         self._lower = np.linalg.cholesky(gram)
         self._alpha = cho_solve((self._lower, True), self._scores)
@@ -506,11 +531,12 @@ def _noise_of_logarithms(weights: Floats, logs: Floats) -> Floats:
     return np.asarray(relative / np.exp(np.log(relative).mean()), dtype=np.float64)
 
 
-def _likeliest(basis: _Basis, points: Points, scores: Floats, doubt: Floats) -> _Settings:
+def _likeliest(basis: _Basis, points: Points, scores: Floats, doubt: Floats, known: Floats) -> _Settings:
     """The settings of the kernel with the largest posterior probability, by L-BFGS with exact gradients.
 
     The likelihood is the mean over the outputs, so that many outputs, which are not independent, do not drown the
     prior. ``doubt``: (levels, n), the noise of each trial relative to the noise of its level, 0 at the other levels.
+    ``known``: (n,) variances of errors that are known.
     """
     num, outputs = scores.shape
     line = basis.features(points) @ basis.features(points).T
@@ -544,7 +570,7 @@ def _likeliest(basis: _Basis, points: Points, scores: Floats, doubt: Floats) -> 
         parts = [now.linear * line * across, (1 + root + root**2 / 3) * fall, steep * close] + [steep * spread] * varied
         signal = parts[0] + parts[1]
         parts += [signal * decay[:, :, column] for column in range(decay.shape[2])]
-        noise = now.noise @ doubt
+        noise = now.noise @ doubt + known
         lower = np.linalg.cholesky(signal + same + np.diag(noise + _JITTER))
         inverse = cho_solve((lower, True), np.eye(num))
         alpha = inverse @ scores

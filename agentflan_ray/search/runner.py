@@ -13,11 +13,14 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune import Callback, FailureConfig, ResultGrid, ResumeConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
 
+from agentflan_ray.search.promotion import Promotion
 from agentflan_ray.search.scheduler import EarlyStopping, build_scheduler
-from agentflan_ray.search.searcher import TRIAL_NUMBER, StudyGenerator, StudySearcher
+from agentflan_ray.search.searcher import TOKENS, TRIAL_NUMBER, VALIDATION_LOSS, StudyGenerator, StudySearcher
 
 DRIVER_RESOURCES = {"CPU": 0.01}
 """A trial function only waits for its workers. With Tune's default of a whole CPU, two drivers on two CPUs leave
@@ -52,11 +55,12 @@ def run(
     *,
     name: str,
     storage_path: str | Path,
-    early_stopping: EarlyStopping | None = None,
+    early_stopping: EarlyStopping | Promotion | None = None,
     param_space: Mapping[str, Any] | None = None,
     driver_resources: Mapping[str, float] | None = None,
     callbacks: Sequence[Callback] = (),
     max_failures: int = 0,
+    reuse_processes: bool = False,
 ) -> ResultGrid:
     """Run the trials of a study until it has ``searcher.num_trials`` of them.
 
@@ -69,18 +73,21 @@ def run(
         searcher: The study.
         name: Name of the experiment, a folder below ``storage_path``.
         storage_path: Folder or URI for Tune's results, the same for all nodes.
-        early_stopping: None runs every trial to its end.
+        early_stopping: ASHA, or promotion at rungs; None runs every trial to its end.
         param_space: Constants for the configuration of each trial.
         driver_resources: What the trial function itself takes, beside its workers.
         callbacks: Tune callbacks, for instance :class:`ProgressTable`.
         max_failures: How often a trial that died is started again before it counts as failed.
+        reuse_processes: Whether a trial function that has ended is followed by the next in its process, for instance
+            those of :mod:`agentflan_ray.search.lane`. One that is stopped must end at its next report.
 
     Returns:
         Tune's results. The study holds the same and more; a trial that began and ended within the last seconds before
         a driver was killed is in the study only.
 
     Raises:
-        ValueError: ``param_space`` sets what the space gives, or the experiment exists and the study is empty.
+        ValueError: ``param_space`` sets what the space gives, the experiment exists and the study is empty, or
+            a living process runs it.
         RuntimeError: Every trial of this run failed.
         KeyboardInterrupt: The run was interrupted (Ctrl-C); call again to go on.
     """
@@ -102,11 +109,12 @@ def run(
             scheduler=build_scheduler(searcher, early_stopping),
             num_samples=searcher.num_trials,
             trial_dirname_creator=_folder,
+            reuse_actors=reuse_processes,
         ),
         run_config=RunConfig(
             name=name,
             storage_path=storage_path,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, _StayAlive(searcher)],
             failure_config=FailureConfig(max_failures=max_failures),
             verbose=0,
         ),
@@ -114,7 +122,14 @@ def run(
         # trust a snapshot that may be older than the study.
         _tuner_kwargs={"resume_config": ResumeConfig()} if resume else None,
     )
-    results = tuner.fit()
+    searcher.begin(f"{storage_path}/{name}")
+    try:
+        results = tuner.fit()
+    finally:
+        searcher.end()
+        for callback in callbacks:
+            if isinstance(callback, ProgressTable):
+                callback.close()
     if searcher.num_live:
         raise KeyboardInterrupt(f"{searcher.num_live} trials were interrupted; run the same again to go on.")
     if searcher.all_failed:
@@ -126,29 +141,74 @@ def run(
     return results
 
 
+class _StayAlive(Callback):  # type: ignore[misc]  # ray is untyped
+    """Tells the other drivers of the study at each step of Tune's loop, ten a second, that this one lives."""
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        self._searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Renews the lease."""
+        del iteration, trials, info
+        self._searcher.renew()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks, and this one holds the way to the study
+
+
 class ProgressTable(Callback):  # type: ignore[misc]  # ray is untyped
-    """Prints a line when a trial enters a phase (the ``phase`` of its reports) and when it ends."""
+    """Prints a line when a trial ends, and what runs: on a terminal as a table below these lines, else as a line when
+    a trial enters a phase (the ``phase`` of its reports)."""
 
     def __init__(self, searcher: StudySearcher, console: Console) -> None:
         self._searcher = searcher
         self._console: Console | None = console
         self._phases: dict[str, str] = {}
         self._begun: dict[str, float] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._numbers: dict[str, int] = {}
+        self._live: Live | None = None
+        self._drawn = 0.0
+
+    def setup(self, **info: Any) -> None:
+        """Draws the table where there is a terminal."""
+        del info
+        assert self._console is not None
+        if self._console.is_terminal:
+            # Drawn from Tune's loop, not by a thread: what is drawn is read from the study.
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def close(self) -> None:
+        """Takes the table away and gives the terminal its cursor back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Draws the table anew, every two seconds: each time the study is read."""
+        del iteration, trials, info
+        if self._live is not None and time.monotonic() - self._drawn > 2.0:
+            self._drawn = time.monotonic()
+            self._live.update(self.table(), refresh=True)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Starts the clock."""
         del iteration, trials, info
         self._begun[trial.trial_id] = time.monotonic()
+        self._numbers[trial.trial_id] = trial.config[TRIAL_NUMBER]
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """One line for each new phase."""
         del iteration, trials, info
+        self._last.setdefault(trial.trial_id, {}).update(result)
         phase = result.get("phase")
         if phase and phase != self._phases.get(trial.trial_id):
             self._phases[trial.trial_id] = phase
-            self._line(trial, phase)
+            if self._live is None:
+                self._line(trial, phase)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """One line for the end."""
@@ -160,10 +220,33 @@ class ProgressTable(Callback):  # type: ignore[misc]  # ray is untyped
         del iteration, trials, info
         self._end(trial)
 
+    def table(self) -> Group:
+        """What runs now, the longest first, as many as the terminal has room for."""
+        assert self._console is not None
+        trials = self._searcher.trials()
+        ended = sum(known.state.is_finished() for known in trials)
+        running = sorted(self._begun, key=self._begun.__getitem__)
+        shown = running[: max(1, self._console.height - 6)]
+        hidden = f", {len(running) - len(shown)} of them not shown" if len(running) > len(shown) else ""
+        title = f"{ended} of {self._searcher.num_trials} trials ended, {len(running)} running here{hidden}"
+        table = Table("trial", "mix", "phase", "tokens", "loss", "seconds", box=None)
+        for trial_id in shown:
+            last = self._last.get(trial_id, {})
+            tokens, loss = last.get(TOKENS), last.get(VALIDATION_LOSS)
+            table.add_row(
+                str(self._numbers[trial_id]),
+                escape(str(trials[self._numbers[trial_id]].user_attrs.get("mix", ""))),
+                escape(str(last.get("phase", "train" if last else "start"))),
+                f"{tokens:,}" if tokens is not None else "",
+                f"{loss:.4g}" if loss is not None else "",
+                f"{time.monotonic() - self._begun[trial_id]:.0f}",
+            )
+        return Group(title, table)
+
     def _end(self, trial: Trial) -> None:
         known = self._searcher.trial_of(trial.trial_id)
         words = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
-        text = words[known.state]
+        text = words.get(known.state, "given up to another driver")
         if known.state == TrialState.COMPLETE:
             metrics = [objective.metric for objective in self._searcher.objectives]
             text += "".join(f"  {metric} {value:.4g}" for metric, value in zip(metrics, known.values, strict=True))
@@ -172,6 +255,8 @@ class ProgressTable(Callback):  # type: ignore[misc]  # ray is untyped
         if reason := known.user_attrs.get("reason"):
             text += f"  {reason}"
         self._line(trial, text)
+        for known_by_id in (self._begun, self._last, self._phases, self._numbers):
+            known_by_id.pop(trial.trial_id, None)
 
     def _line(self, trial: Trial, text: str) -> None:
         assert self._console is not None
@@ -185,7 +270,11 @@ class ProgressTable(Callback):  # type: ignore[misc]  # ray is untyped
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_console": None}  # a console holds locks, and Tune pickles its callbacks
+        return {
+            **self.__dict__,
+            "_console": None,
+            "_live": None,
+        }  # a console holds locks, and Tune pickles its callbacks
 
 
 def _has_state(folder: str) -> bool:

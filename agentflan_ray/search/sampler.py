@@ -9,6 +9,9 @@ loss *at the target fidelity* fall, on average, if this trial's result were know
 cost-aware form for several sources of information of Poloczek, Wang and Frazier (arXiv 1603.00389). Expected
 improvement has no answer to what a cheap trial is worth that cannot win itself.
 
+A trial that was scored at rungs on its way (:mod:`agentflan_ray.search.promotion`) is evidence there too, at the
+fidelity of the part of its data that it had read: what promotion has stopped still teaches.
+
 State: none but the study. The same study, seed and settings give the same proposal, in any process.
 """
 
@@ -17,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +66,53 @@ class Fidelity:
             raise ValueError(f"The target of the fidelity {self.name} must be above 0, but is {self.target}.")
 
 
+RUNGS = "rungs"
+"""User attribute of a trial: what it has shown at each rung before its end, with ``rung``, ``values``, ``deviations``,
+``constraints`` and ``constraint_deviations`` as of :meth:`StudySearcher.scores_in`."""
+
+_RUNG = Fidelity("rung", 1.0)
+"""What an observation at a rung lacks to one at the end."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Values that a trial has shown, at its end or at a rung.
+
+    Attributes:
+        trial: The trial.
+        rung: The part of its data that it had read.
+        values: Of the objectives.
+        deviations: Their standard errors, as far as they are known; else 0.
+        constraints: By how much each is broken.
+        constraint_deviations: Their standard errors.
+    """
+
+    trial: FrozenTrial
+    rung: float
+    values: Sequence[float]
+    deviations: Sequence[float]
+    constraints: Mapping[str, float]
+    constraint_deviations: Mapping[str, float]
+
+
+def observations_of(trial: FrozenTrial) -> list[Observation]:
+    """What a trial has shown, rung by rung, the end last; values that are not finite are left out.
+
+    A trial that failed is none: most failures are the machine's, but some are of what it has learnt.
+    """
+    found = []
+    if trial.state != TrialState.FAIL:
+        for each in trial.user_attrs.get(RUNGS, []):
+            if "values" in each:
+                errors = (each["deviations"], each["constraints"], each["constraint_deviations"])
+                found.append(Observation(trial, each["rung"], each["values"], *errors))
+    if trial.state == TrialState.COMPLETE:
+        deviations = trial.user_attrs.get("deviations", [0.0] * len(trial.values))
+        limits = trial.user_attrs.get("constraint_deviations", {})
+        found.append(Observation(trial, _RUNG.target, trial.values, deviations, trial.constraints, limits))
+    return [each for each in found if np.isfinite([*each.values, *each.constraints.values()]).all()]
+
+
 def share_of_target(fidelities: Sequence[Fidelity]) -> Callable[[Parameters], float]:
     """The usual cost of a trial: the product of its fidelities, each as a share of its target."""
 
@@ -76,9 +126,10 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
     """Proposes mixtures, and the fidelity to try them at.
 
     Every parameter is modelled: those that make the mixture as the weights they stand for, the others (a learning
-    rate, a choice) beside them. Complete trials are evidence. Running ones, and pruned ones, whose last value is not
-    the objective's, count as tried with just the result that was to be expected: nothing is learnt from them, and
-    nothing is proposed beside them for the sake of learning. Failed trials are left out, as Optuna's samplers do.
+    rate, a choice) beside them. Complete trials are evidence, and so is what a trial has shown at rungs, complete,
+    pruned or still running. Running trials, and pruned ones without rungs, whose last value is not the objective's,
+    count as tried with just the result that was to be expected: nothing is learnt from them, and nothing is proposed
+    beside them for the sake of learning. Failed trials are left out, as Optuna's samplers do.
 
     Several objectives are drawn together by a Chebyshev scalarisation with weights drawn anew for each proposal
     (Knowles 2006): each proposal is after another part of the Pareto front, which a weighted sum cannot reach where
@@ -91,10 +142,13 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         to_weights: Mixture weights of a trial's parameters, by component; it gets the searched ones.
         fidelities: See :class:`Fidelity`; none where all trials are alike.
         cost: Cost of a trial, from its parameters; :func:`share_of_target` by default.
-        parts: User attribute of a trial with the losses, by name, whose mean its only objective is.
+        parts: User attribute of a trial with the losses, by name, whose mean its only objective is. With it rungs are
+            not looked at: they show no parts.
         num_startup: Trials, enqueued mixes among them, before the first proposal that is not from the space-filling
             design; by default one more than there are components, but at most 10.
         seed: Seed of all that is drawn.
+        shares: Of trials, by number, whose data has changed since: the share that has not. The rest of such a trial is
+            taken to say nothing, so its values get an error, on top of their own, of that part of all values' variance.
     """
 
     def __init__(
@@ -108,8 +162,10 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         parts: str | None = None,
         num_startup: int | None = None,
         seed: int = 0,
+        shares: Mapping[int, float] | None = None,
     ) -> None:
-        self._space = _Box(space, mixture, to_weights, fidelities)
+        self._shares = shares or {}
+        self._space = _Box(space, mixture, to_weights, (*fidelities, _RUNG))
         self._cost = cost or share_of_target(fidelities)
         self._parts = parts
         self._num_startup = num_startup
@@ -128,18 +184,21 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
             return {}  # enqueued
         trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         evidence = self._evidence(trials)
+        known = {each.trial.number for each in evidence}
         pending = [
             other
             for other in trials
-            if other.state in (TrialState.RUNNING, TrialState.PRUNED) and search_space.keys() <= other.params.keys()
+            if search_space.keys() <= other.params.keys()
+            and (other.state == TrialState.RUNNING or (other.state == TrialState.PRUNED and other.number not in known))
         ]
         rng = np.random.default_rng([self._seed, trial.number])
         needed = self._num_startup
         if needed is None:
             needed = min(10, self._space.num_components + 1)
         # What runs will be known soon; half of the design must be known to go on from.
-        if len(evidence) + len(pending) < needed or len(evidence) < max(2, needed / 2):
-            return self._fill(evidence + pending, rng)
+        tried = _trials_of(evidence) + [other for other in pending if other.number not in known]
+        if len(tried) < needed or len(known) < max(2, needed / 2):
+            return self._fill(tried, rng)
         return self._propose(study, evidence, pending, rng)
 
     def sample_independent(
@@ -154,11 +213,11 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         for equal weights).
 
         Raises:
-            ValueError: The study has fewer than two complete trials to learn from.
+            ValueError: The study has fewer than two trials to learn from.
         """
         evidence = self._evidence(study.get_trials(deepcopy=False))
-        if len(evidence) < 2:
-            raise ValueError(f"A recommendation needs two complete trials, but the study has {len(evidence)}.")
+        if (num := len(_trials_of(evidence))) < 2:
+            raise ValueError(f"A recommendation needs two complete trials, but the study has {num}.")
         rng = np.random.default_rng([self._seed, len(evidence)])
         belief = self._belief(study, evidence, None)
         candidates = self._candidates(belief, evidence, rng)
@@ -167,16 +226,27 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
-    def _evidence(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Complete trials with finite values that have a value for every searched parameter."""
+    def _evidence(self, trials: Sequence[FrozenTrial]) -> list[Observation]:
+        """What was observed of trials that have a value for every searched parameter."""
         names = self._space.searched.keys()
-        return [
-            trial
-            for trial in trials
-            if trial.state == TrialState.COMPLETE
-            and names <= trial.params.keys()
-            and np.isfinite([*trial.values, *trial.constraints.values()]).all()
-        ]
+        found = [each for trial in trials if names <= trial.params.keys() for each in observations_of(trial)]
+        if self._parts is not None:
+            found = [each for each in found if each.rung == _RUNG.target]
+        return self._doubted(found) if self._shares else found
+
+    def _doubted(self, evidence: Sequence[Observation]) -> list[Observation]:
+        """The same with the errors of trials whose data has changed."""
+        spreads = np.std([each.values for each in evidence], axis=0) if evidence else []
+        found = []
+        for each in evidence:
+            if (share := self._shares.get(each.trial.number, 1.0)) < 1:
+                errors = [
+                    math.hypot(error, math.sqrt(1 - share) * spread)
+                    for error, spread in zip(each.deviations, spreads, strict=True)
+                ]
+                each = replace(each, deviations=errors)
+            found.append(each)
+        return found
 
     def _fill(self, tried: Sequence[FrozenTrial], rng: np.random.Generator) -> dict[str, Any]:
         """Of some random points, at the lowest fidelity, the one farthest from all that were tried, on the simplex
@@ -190,7 +260,7 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         return {**chosen, **self._space.lowest}
 
     def _propose(
-        self, study: Study, evidence: list[FrozenTrial], pending: list[FrozenTrial], rng: np.random.Generator
+        self, study: Study, evidence: list[Observation], pending: list[FrozenTrial], rng: np.random.Generator
     ) -> dict[str, Any]:
         blend = rng.dirichlet(np.ones(len(study.directions)))
         belief = self._belief(study, evidence, blend)
@@ -209,26 +279,31 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
             return {**candidates[order[0]], **self._space.target}
         return options[int(worth.argmax())]
 
-    def _belief(self, study: Study, evidence: Sequence[FrozenTrial], blend: Floats | None) -> Belief:
-        points = self._space.points_of(evidence)
+    def _belief(self, study: Study, evidence: Sequence[Observation], blend: Floats | None) -> Belief:
+        points = self._space.points_of_observations(evidence)
         signs = [1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in study.directions]
-        values = np.array([trial.values for trial in evidence]) * signs
-        parts = self._parts_of(evidence) if self._parts is not None and len(signs) == 1 else None
-        names = sorted({name for trial in evidence for name in trial.constraints})
-        bounded = [trial for trial in evidence if all(name in trial.constraints for name in names)]
+        values = np.array([each.values for each in evidence]) * signs
+        deviations = np.array([each.deviations for each in evidence], dtype=np.float64)
+        parts = self._parts_of(_trials_of(evidence)) if self._parts is not None and len(signs) == 1 else None
+        names = sorted({name for each in evidence for name in each.constraints})
+        bounded = [each for each in evidence if all(name in each.constraints for name in names)]
         limits = [
             Surrogate(
-                self._space.points_of(bounded),
-                np.array([trial.constraints[name] for trial in bounded]),
+                self._space.points_of_observations(bounded),
+                np.array([each.constraints[name] for each in bounded]),
                 None,
                 ("process",),
+                np.array([each.constraint_deviations.get(name, 0.0) for each in bounded]),
             )
             for name in names
             if len(bounded) >= 2
         ]
         if parts is not None:
             parts = parts * signs[0]
-        objectives = [Surrogate(points, column, parts) for column in values.T]
+        objectives = [
+            Surrogate(points, column, parts, deviations=errors)
+            for column, errors in zip(values.T, deviations.T, strict=True)
+        ]
         weights = np.full(len(signs), 1 / len(signs)) if blend is None else blend
         return Belief(objectives, limits, weights, points)
 
@@ -256,10 +331,10 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         return np.array([[row[name] for name in sorted(row)] for row in rows], dtype=np.float64)
 
     def _candidates(
-        self, belief: Belief, evidence: Sequence[FrozenTrial], rng: np.random.Generator
+        self, belief: Belief, evidence: Sequence[Observation], rng: np.random.Generator
     ) -> list[dict[str, Any]]:
         """Points of the space: what was tried, draws from everywhere, and variations of the best of them."""
-        found = [dict(trial.params) for trial in evidence] + self._space.draw(_NUM_DRAWS, rng)
+        found = [dict(trial.params) for trial in _trials_of(evidence)] + self._space.draw(_NUM_DRAWS, rng)
         means = belief.mean(self._space.points(found))
         for step in 0.3 * 0.4 ** np.arange(_ROUNDS):
             best = np.argsort(means, kind="stable")[:16]
@@ -409,13 +484,25 @@ class _Box:
         )
 
     def points_of(self, trials: Sequence[FrozenTrial]) -> Points:
-        """Where trials were."""
+        """Where trials end."""
         return self.points([trial.params for trial in trials], [trial.user_attrs for trial in trials])
+
+    def points_of_observations(self, observations: Sequence[Observation]) -> Points:
+        """Where observations were made."""
+        return self.points(
+            [each.trial.params for each in observations],
+            [{**each.trial.user_attrs, _RUNG.name: each.rung} for each in observations],
+        )
 
     def _point(self, place: Floats) -> dict[str, Any]:
         return {
             name: _from_unit(kind, float(each)) for (name, kind), each in zip(self._free.items(), place, strict=True)
         }
+
+
+def _trials_of(observations: Sequence[Observation]) -> list[FrozenTrial]:
+    """The trials of observations, each once, in their order."""
+    return list({each.trial.number: each.trial for each in observations}.values())
 
 
 def _steps(name: str, kind: BaseDistribution) -> list[float]:

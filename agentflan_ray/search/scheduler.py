@@ -1,23 +1,29 @@
 """Which trials are stopped early, and how Tune's schedulers are bound to the study.
 
-Early stopping is ASHA (Li et al., *A System for Massively Parallel Hyperparameter Tuning*, 2020) on the validation
-loss over trained tokens. Two habits of Tune's schedulers are put right here: they forget their rungs when a driver is
-restarted, so they are filled again from the curves in the study; and they let a trial with a NaN loss run on, which
-is stopped here, with ASHA or without.
+Two ways: promotion at rungs, where trials are scored (:mod:`agentflan_ray.search.promotion`), and ASHA (Li et al., *A
+System for Massively Parallel Hyperparameter Tuning*, 2020) on the validation loss over trained tokens. Two habits of
+Tune's schedulers are put right here: they forget their rungs when a driver is restarted, so the study is asked, and the
+rungs of ASHA are filled again from its curves; and they let a trial with a NaN loss run on, which is stopped here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from agentflan_ray.search.promotion import END, STOPPED, Promotion, Scored, Shown, decide
 from agentflan_ray.search.searcher import COMPLETE, TOKENS, TRIAL_STATE, VALIDATION_LOSS, StudySearcher
+
+RUNG = "rung"
+"""Key of a report: the part of its data that the trial has read, at a rung."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,9 @@ class _BoundToStudy:
             trial.update_last_result({**self.searcher.report_of(trial.trial_id), "config": trial.config})
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Stops a trial whose loss is no number any more; the scheduler decides about the others."""
-        if not math.isfinite(result.get(VALIDATION_LOSS, 0.0)):
+        """Stops a trial whose loss is no number any more, or that another driver has taken up; the scheduler decides
+        about the others."""
+        if self.searcher.has_lost(trial.trial_id) or not math.isfinite(result.get(VALIDATION_LOSS, 0.0)):
             return TrialScheduler.STOP  # type: ignore[no-any-return]
         return super().on_trial_result(controller, trial, result)  # type: ignore[misc,no-any-return]
 
@@ -122,6 +129,104 @@ class StudyASHA(_BoundToStudy, AsyncHyperBandScheduler):  # type: ignore[misc]  
         return super().on_trial_result(controller, trial, result)
 
 
-def build_scheduler(searcher: StudySearcher, settings: EarlyStopping | None) -> StudyFIFO | StudyASHA:
+class StudyPromotion(_BoundToStudy, FIFOScheduler):  # type: ignore[misc]  # ray is untyped
+    """Decides at each rung whether a trial goes on, by all that the study has seen.
+
+    What a trial has shown at a rung and what was decided about it is one entry of its user attribute ``rungs``, which
+    is written before Tune acts. A report of a rung that is known already, of a trial that was taken up again, changes
+    nothing: what was decided stands.
+    """
+
+    def __init__(self, searcher: StudySearcher, settings: Promotion) -> None:
+        super().__init__()
+        self.searcher = searcher
+        self._settings = settings
+        self._signs = [-1.0 if objective.direction == "max" else 1.0 for objective in searcher.objectives]
+
+    def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Stops or goes on at a rung; goes on elsewhere.
+
+        Raises:
+            ValueError: A trial is complete and never reported a rung, so that nothing was there to judge it by.
+        """
+        decision = super().on_trial_result(controller, trial, result)
+        if decision != TrialScheduler.CONTINUE:
+            return decision
+        rungs = self._rungs_of(trial.trial_id)
+        if rungs and rungs[-1]["promotion"]["decision"] == STOPPED:
+            return TrialScheduler.STOP  # type: ignore[no-any-return]  # its driver was killed before it was stopped
+        if RUNG in result and all(known[RUNG] != result[RUNG] for known in rungs):
+            return self._decide(trial.trial_id, result)
+        if result.get(TRIAL_STATE) == COMPLETE and not rungs:
+            raise ValueError(
+                f"Promotion judges trials by what they report at rungs, but trial {trial.trial_id} is complete and "
+                f"never reported a {RUNG}; give the trials rungs below 1, or run the search without promotion."
+            )
+        return decision
+
+    def _rungs_of(self, trial_id: str) -> list[dict[str, Any]]:
+        return list(self.searcher.trial_of(trial_id).user_attrs.get("rungs", []))
+
+    def _decide(self, trial_id: str, result: Mapping[str, Any]) -> str:
+        known = self.searcher.trial_of(trial_id)
+        entry = {
+            RUNG: result[RUNG],
+            **{name: result[name] for name in ("step", TOKENS) if name in result},
+            **(self.searcher.scores_in(result) or {}),
+            "losses": {
+                name.removeprefix(f"{VALIDATION_LOSS}/"): float(value)
+                for name, value in result.items()
+                if name.startswith(f"{VALIDATION_LOSS}/") and math.isfinite(value)
+            },
+        }
+        mine = {**known.user_attrs, "rungs": [*self._rungs_of(trial_id), entry]}
+        others = [each for each in self.searcher.trials() if each.number != known.number]
+        seen = [self._shown(known.number, mine, None, result[RUNG])]
+        seen += [self._shown(each.number, each.user_attrs, each, result[RUNG]) for each in others if _counts(each)]
+        decision = decide(
+            self._settings, known.number, [each for each in seen if each is not None], named="mix" in known.user_attrs
+        )
+        signed = [sign * value for sign, value in zip(self._signs, decision.estimates, strict=False)]
+        self.searcher.keep_rung(trial_id, {**entry, "promotion": {**decision.to_json(), "estimate": signed}})
+        return TrialScheduler.CONTINUE if decision.goes_on else TrialScheduler.STOP  # type: ignore[no-any-return]
+
+    def _shown(
+        self, number: int, attributes: Mapping[str, Any], complete: FrozenTrial | None, rung: float
+    ) -> Shown | None:
+        """What a trial has shown, with its losses at the rung; None where it has not been there."""
+        entries = {each[RUNG]: each for each in attributes.get("rungs", [])}
+        if rung not in entries:
+            return None
+        scores = {at: self._scored(each) for at, each in entries.items() if "values" in each}
+        if complete is not None and complete.state == TrialState.COMPLETE:
+            scores[END] = self._scored(
+                {
+                    "values": complete.values,
+                    "deviations": attributes.get("deviations", [0.0] * len(complete.values)),
+                    "constraints": complete.constraints,
+                    "constraint_deviations": attributes.get("constraint_deviations", {}),
+                }
+            )
+        return Shown(number, entries[rung]["losses"], scores)
+
+    def _scored(self, scores: Mapping[str, Any]) -> Scored:
+        limits = [str(constraint) for constraint in self.searcher.constraints]
+        return Scored(
+            tuple(sign * value for sign, value in zip(self._signs, scores["values"], strict=True)),
+            tuple(scores["deviations"]),
+            tuple(scores["constraints"][limit] for limit in limits),
+            tuple(scores["constraint_deviations"].get(limit, 0.0) for limit in limits),
+        )
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    return trial.state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def build_scheduler(
+    searcher: StudySearcher, settings: EarlyStopping | Promotion | None
+) -> StudyFIFO | StudyASHA | StudyPromotion:
     """The scheduler for a search; None runs every trial to its end."""
+    if isinstance(settings, Promotion):
+        return StudyPromotion(searcher, settings)
     return StudyFIFO(searcher) if settings is None else StudyASHA(searcher, settings)

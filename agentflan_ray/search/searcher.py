@@ -5,21 +5,24 @@ attributes, gives constraints nothing to look at, keeps the study in memory and 
 Optuna's ask and tell are driven from a :class:`ray.tune.search.Searcher` on an RDB storage: every suggestion, every
 report and every end is in the database before Tune acts on it. Tune's own snapshots may be seconds old when a driver
 is killed, so on resume the study decides: what it holds as finished is not run again, what it holds as running is
-run on, and nothing is counted twice. One driver at a time may work on a study.
+run on, and nothing is counted twice. Several drivers may share a study (:mod:`agentflan_ray.search.drivers`).
 
 What a trial reports (``ray.tune.report``), as flat or nested dictionaries:
 
-- on the way, ``tokens`` (trained so far) and ``validation_loss``, which is kept as the trial's curve;
+- on the way, ``tokens`` (trained so far) and ``validation_loss``, which is kept as the trial's curve; at a rung also
+  ``rung`` (the part of its data that it has read), and what is known there of the metrics of the end;
 - at its end, once, ``trial_state="complete"`` with every objective and every constrained metric.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
 import math
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,12 +38,17 @@ from ray.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
 from ray.tune.search.search_generator import SearchGenerator
 from ray.tune.search.searcher import Searcher
 
+from agentflan_ray.search.drivers import LOCKED_ATTRIBUTE, Driver, alone, drivers_of
+from agentflan_ray.search.evidence import BUCKETS, CORPUS, Changed, Changes, Evidence, changes
 from agentflan_ray.search.sampler import Fidelity, MixtureSampler
 
 logger = logging.getLogger(__name__)
 
 TRIAL_NUMBER = "trial_number"
 """Key of a trial's configuration: its number in the study, stable over restarts (name runs and folders by it)."""
+
+STANDARD_ERROR = "standard_error"
+"""``standard_error/<metric>`` of a report: how noisy that metric is."""
 
 TRIAL_STATE = "trial_state"
 COMPLETE = "complete"
@@ -117,6 +125,7 @@ class _Live:
     curve: list[list[float]] = field(default_factory=list)
     iteration: int | None = None
     told: bool = False
+    lost: bool = False
     error: str = "the trial raised an error; its error.txt lies in the trial's folder"
 
 
@@ -125,25 +134,30 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
     In the study every trial carries the user attributes ``config`` (what the trial function got), ``curve`` (pairs
     of tokens and validation loss), ``metrics`` (the numbers of its last report, nested ones as ``intervals/score``),
-    ``report`` (all of it), for a failed one ``reason``, for a named mix ``mix``, and ``tune_trial`` (Tune's id).
+    ``report`` (all of it), ``rungs`` (what it has shown at each, and whether it went on), ``deviations`` and
+    ``constraint_deviations`` (standard errors of its values), for a failed one ``reason``, for a named mix ``mix``,
+    ``tune_trial`` (Tune's id), ``driver`` (who runs it, or did), and with ``evidence``
+    ``buckets`` and ``corpus`` (what it has learnt from).
 
     Args:
         space: What to search.
         objectives: One, or several for a Pareto set.
         storage: A SQLite file, or any SQLAlchemy URL.
         study_name: Name of the study in the storage; an existing one is continued.
-        num_trials: Trials of the study in all, finished and running ones; raise it to continue a finished study.
-        max_concurrent: Trials at the same time.
+        num_trials: Trials of the study in all, finished and running ones of all drivers; never more are started.
+            Raise it to continue a finished study.
+        max_concurrent: Trials that this driver runs at the same time.
         sampler: One of :data:`SAMPLERS`.
         seed: Seed of the sampler. A continued study draws on from it and does not repeat its first draws.
         constraints: Bounds that the best trial must hold.
         mixes: Named points that are tried first, for instance :meth:`Space.complete` of each named mix. Each is
             enqueued once in the life of a study, and again only after it failed.
+        evidence: The corpus that is learnt from, to notice when a study is continued with another one.
         stop_after_failures: When this many trials of a run have ended and all of them failed, no more are started.
 
     Raises:
         ValueError: The storage cannot be opened, or holds a study of this name with another space, other objectives
-            or other constraints.
+            or other constraints, or with trials whose data has changed (unless ``evidence`` says otherwise).
     """
 
     CKPT_FILE_TMPL = "study-searcher-{}.json"
@@ -161,6 +175,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         seed: int = 0,
         constraints: Sequence[Constraint] = (),
         mixes: Mapping[str, Mapping[str, Any]] | None = None,
+        evidence: Evidence | None = None,
         stop_after_failures: int = 3,
     ) -> None:
         super().__init__()
@@ -178,15 +193,25 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self.constraints = tuple(constraints)
         self.num_trials = num_trials
         self.max_concurrent = max_concurrent
+        self.sampler = sampler
+        self.seed = seed
         self.stop_after_failures = stop_after_failures
         self.num_failed = 0
         self.num_succeeded = 0
-        self.study: optuna.Study | None = self._open(storage, study_name, sampler, seed)
+        self.changes: Changes | None = None
+        """What of the study's evidence is about data that has changed since."""
+        self._evidence = evidence
+        rdb = open_storage(storage)
+        self._engine: sqlalchemy.Engine | None = rdb.engine
+        self._driver: Driver | None = None
+        self._wait_until = 0.0
+        self.study: optuna.Study | None = self._open(rdb, study_name)
         self._live: dict[str, _Live] = {}
         self._numbers = {
             trial.user_attrs["tune_trial"]: trial.number for trial in self.trials() if "tune_trial" in trial.user_attrs
         }
-        self._enqueue(mixes or {})
+        with self._alone():
+            self._enqueue(mixes or {})
 
     def trials(self) -> list[FrozenTrial]:
         """The trials of the study as it is now, by number."""
@@ -212,29 +237,56 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Whether trials of this run have ended and every one of them failed."""
         return self.num_failed > 0 and self.num_succeeded == 0
 
+    def begin(self, experiment: str) -> None:
+        """Takes part in the study as ``experiment``, and takes up what an earlier life of it was at.
+
+        Raises:
+            ValueError: A living process runs this experiment.
+        """
+        assert self.study is not None
+        assert self._engine is not None
+        self._driver = Driver(self.study, self._engine, experiment)
+        if self._driver.position:  # two drivers must not draw the same
+            self._seed_sampler(self.study, self._driver.position)
+
+    def renew(self) -> None:
+        """Says to the other drivers that this one lives; to be called every few seconds, cheap if called more often.
+
+        After a long silence (a machine that slept) some trials may have been taken up by others: those are given up.
+        """
+        if self._driver is None or not self._driver.renew():
+            return
+        for live in self._live.values():
+            self._look_if_lost(live)
+
+    def end(self) -> None:
+        """Leaves the study: what still runs is free for others."""
+        if self._driver is not None:
+            self._driver.end()
+            self._driver = None
+
     # ---- what Tune calls -------------------------------------------------------------------------------------------
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next configuration: an orphan of a killed driver, an enqueued mix, or what the sampler says.
+        """The next configuration: an orphan of a dead driver, an enqueued mix, or what the sampler says.
 
-        An orphan is a trial that the study holds as running and Tune does not know: the driver was killed before
-        its next snapshot. It keeps its number and its parameters.
+        An orphan is a trial that the study holds as running and nobody runs. It keeps its number and its parameters.
+        While others run the last trials, this driver waits: they may die.
         """
-        assert self.study is not None
-        if len(self._live) >= self.max_concurrent:
+        self.renew()
+        if len(self._live) >= self.max_concurrent or time.monotonic() < self._wait_until:
             return None
         if self.all_failed and self.num_failed >= self.stop_after_failures:
             return None if self._live else Searcher.FINISHED
-        live = {entry.trial.number for entry in self._live.values()}
-        asked = [trial for trial in self.trials() if trial.state != TrialState.WAITING]
-        orphans = [trial for trial in asked if trial.state == TrialState.RUNNING and trial.number not in live]
-        if orphans:
-            trial = Trial(self.study, orphans[0]._trial_id)
-        elif len(asked) >= self.num_trials:
-            return Searcher.FINISHED  # type: ignore[no-any-return]
-        else:
-            trial = self.study.ask()
+        driver = self._taking_part()
+        with self._alone():
+            trial = self._next(driver)
+            if not isinstance(trial, Trial):
+                return trial
+            trial.set_user_attr("driver", driver.id)
         config = {**self.space.suggest(trial), TRIAL_NUMBER: trial.number}
+        if self._evidence is not None:
+            trial.set_user_attr(CORPUS, self._evidence.corpus)
         trial.set_user_attr("tune_trial", trial_id)
         trial.set_user_attr("config", config)
         self._start(trial_id, trial)
@@ -245,6 +297,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
         The function may take a while to return from there. A driver killed meanwhile must not train it again.
         """
+        self.renew()
         live = self._live[trial_id]
         live.iteration = result.get(TRAINING_ITERATION)
         if result.get(TRIAL_STATE) == COMPLETE:
@@ -275,26 +328,63 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles what it is given into tuner.pkl; only a driver holds the database.
-        return {**self.__dict__, "study": None, "_live": {}}
+        return {**self.__dict__, "study": None, "_engine": None, "_driver": None, "_live": {}}
 
     # ---- what the scheduler of this package calls ------------------------------------------------------------------
 
     def adopt(self, trial_id: str) -> bool:
         """Whether Tune should run this trial, which it has just been given or has restored from its snapshot.
 
-        A restored trial is run on where the study holds it as running. Where it ended after the snapshot, or the
-        study has never heard of it, it is not run.
+        A restored trial is run on where the study holds it as running. Where it ended after the snapshot, another
+        driver has taken it up, or the study has never heard of it, it is not run.
         """
+        assert self.study is not None
         if trial_id in self._live:
             return True
+        driver = self._taking_part()
         if trial_id not in self._numbers:
             logger.warning("Tune restored the trial %s, which the study does not know; it is not run.", trial_id)
             return False
-        frozen = self.trial_of(trial_id)
-        if frozen.state != TrialState.RUNNING:
-            return False
-        self._start(trial_id, Trial(self.study, frozen._trial_id))
+        with self._alone():
+            frozen = self.trial_of(trial_id)
+            if frozen.state != TrialState.RUNNING or driver.runs(frozen.user_attrs.get("driver")):
+                return False
+            if self._is_outdated(frozen):
+                return False
+            trial = Trial(self.study, frozen._trial_id)
+            trial.set_user_attr("driver", driver.id)
+        self._start(trial_id, trial)
         return True
+
+    def has_lost(self, trial_id: str) -> bool:
+        """Whether another driver has taken a live trial up, because this one was silent for too long."""
+        return trial_id in self._live and self._live[trial_id].lost
+
+    def keep_rung(self, trial_id: str, rung: Mapping[str, Any]) -> None:
+        """Adds what a trial has shown at a rung, and what was decided, to its user attribute ``rungs``."""
+        live = self._live[trial_id].trial
+        live.set_user_attr("rungs", [*live.user_attrs.get("rungs", []), dict(rung)])
+
+    def scores_in(self, result: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a report says of objectives and constraints; None where it lacks one, or one is not finite.
+
+        ``values`` of the objectives and ``constraints`` (by how much each is broken), and their standard errors,
+        ``deviations`` and ``constraint_deviations``: the report's ``standard_error/<metric>``, 0 where it has none.
+        """
+        metrics = [part.metric for part in self.objectives] + [part.metric for part in self.constraints]
+        found = [
+            (float(result.get(name, math.nan)), float(result.get(f"{STANDARD_ERROR}/{name}", 0))) for name in metrics
+        ]
+        if not all(math.isfinite(number) for pair in found for number in pair):
+            return None
+        num = len(self.objectives)
+        limits = list(zip(self.constraints, found[num:], strict=True))
+        return {
+            "values": [value for value, _ in found[:num]],
+            "deviations": [deviation for _, deviation in found[:num]],
+            "constraints": {str(limit): limit.excess(value) for limit, (value, _) in limits},
+            "constraint_deviations": {str(limit): deviation for limit, (_, deviation) in limits},
+        }
 
     def has_curve(self, trial_id: str) -> bool:
         """Whether a live trial has reported a validation loss yet."""
@@ -311,9 +401,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
     # ---- within ----------------------------------------------------------------------------------------------------
 
-    def _open(self, storage: str | Path, study_name: str, sampler: str, seed: int) -> optuna.Study:
+    def _open(self, storage: RDBStorage, study_name: str) -> optuna.Study:
         study = optuna.create_study(
-            storage=open_storage(storage),
+            storage=storage,
             study_name=study_name,
             directions=["maximize" if objective.direction == "max" else "minimize" for objective in self.objectives],
             sampler=optuna.samplers.RandomSampler(),
@@ -326,24 +416,46 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             "constraints": [str(constraint) for constraint in self.constraints],
         }
         trials = study.get_trials(deepcopy=False)
-        found = study.user_attrs.get("search")
+        found = study.user_attrs.get(LOCKED_ATTRIBUTE)
         if found is None:
             if trials:
                 raise ValueError(f"The study {study_name!r} was not made by this search; give another study name.")
-            study.set_user_attr("search", wanted)
+            study.set_user_attr(LOCKED_ATTRIBUTE, wanted)
         elif found != wanted:
             part = next(part for part in wanted if found[part] != wanted[part])
             raise ValueError(
                 f"The study {study_name!r} exists with other {part}: {found[part]} there, {wanted[part]} now; "
                 "give another study name, or continue with what it was begun with."
             )
-        if sampler == "mixture":  # draws from the seed and the trial's number, so a continued study goes on the same
-            study.sampler = _mixture_sampler(self.space, seed)
-            return study
-        # A continued study must not draw its first random points again.
-        seed = int(np.random.SeedSequence([seed, len(trials)]).generate_state(1)[0])
-        study.sampler = _sampler(sampler, seed, self.num_trials)
+        if self._evidence is not None and (found := changes(trials, self._evidence)) is not None:
+            self._look_at_changes(study, found, self._evidence.changed)
+        self._seed_sampler(study)
         return study
+
+    def _look_at_changes(self, study: optuna.Study, found: Changes, changed: Changed) -> None:
+        """Refuses trials of other data, or keeps them for what they are worth."""
+        if changed == "refuse":
+            raise ValueError(
+                f"The study {study.study_name!r} is about another corpus: {found}. Give another study name, or let "
+                "what has changed weigh less."
+            )
+        if found.shares and self.sampler != "mixture":
+            raise ValueError(
+                f"The sampler {self.sampler!r} can't weigh trials, and {found}; take the sampler 'mixture', or give "
+                "another study name."
+            )
+        self.changes = found
+        logger.warning("The study goes on with trials that weigh less: %s.", found)
+
+    def _seed_sampler(self, study: optuna.Study, *position: int) -> None:
+        if self.sampler == "mixture":  # draws from the seed and the trial's number, so it needs no other seed to go on
+            study.sampler = _mixture_sampler(self.space, self.seed, self.changes)
+            return
+        # A continued study must not draw its first random points again.
+        entropy = [self.seed, len(study.get_trials(deepcopy=False)), *position]
+        study.sampler = _sampler(
+            self.sampler, int(np.random.SeedSequence(entropy).generate_state(1)[0]), self.num_trials
+        )
 
     def _enqueue(self, mixes: Mapping[str, Mapping[str, Any]]) -> None:
         assert self.study is not None
@@ -354,13 +466,61 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             if name not in known:
                 self.study.enqueue_trial(dict(parameters), user_attrs={"mix": name})
 
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        assert self.study is not None
+        assert self._engine is not None
+        return alone(self._engine, self.study.study_name)
+
+    def _taking_part(self) -> Driver:
+        """This driver; without Tune's runner around it, the study's name names the experiment."""
+        assert self.study is not None
+        if self._driver is None:
+            self.begin(self.study.study_name)
+        assert self._driver is not None
+        return self._driver
+
+    def _next(self, driver: Driver) -> Trial | str | None:
+        """An orphan, a new trial, or what to tell Tune where there is neither; called with the study to itself."""
+        assert self.study is not None
+        live = {entry.trial.number for entry in self._live.values()}
+        asked = [trial for trial in self.trials() if trial.state != TrialState.WAITING]
+        others = [trial for trial in asked if trial.state == TrialState.RUNNING and trial.number not in live]
+        records = drivers_of(self.study) if others else {}
+        for orphan in others:
+            if not driver.runs(orphan.user_attrs.get("driver"), records) and not self._is_outdated(orphan):
+                return Trial(self.study, orphan._trial_id)
+        if len(asked) < self.num_trials:
+            return self.study.ask()
+        if others:
+            self._wait_until = time.monotonic() + 1.0  # Tune asks ten times a second
+            return None
+        return Searcher.FINISHED
+
+    def _is_outdated(self, orphan: FrozenTrial) -> bool:
+        """Whether an orphan was planned from another corpus, with which it can't go on: it then fails."""
+        assert self.study is not None
+        if self._evidence is None or orphan.user_attrs.get(CORPUS, self._evidence.corpus) == self._evidence.corpus:
+            return False
+        trial = Trial(self.study, orphan._trial_id)
+        trial.set_user_attr("reason", "the corpus has changed since it was interrupted")
+        self.study.tell(trial, state=TrialState.FAIL)
+        return True
+
+    def _look_if_lost(self, live: _Live) -> None:
+        assert self._driver is not None
+        if not live.told and not live.lost:
+            owner = self.trials()[live.trial.number].user_attrs["driver"]
+            live.lost = owner != self._driver.id
+            if live.lost:
+                logger.warning("Another driver has taken up trial %d, which is given up here.", live.trial.number)
+
     def _start(self, trial_id: str, trial: Trial) -> None:
         self._numbers[trial_id] = trial.number
         self._live[trial_id] = _Live(trial, curve=list(trial.user_attrs.get("curve", [])))
 
     def _add_to_curve(self, live: _Live, result: Mapping[str, Any]) -> None:
         """Adds a point, unless the report has none, it is not finite, or a restarted trial has been there before."""
-        if TOKENS not in result or VALIDATION_LOSS not in result:
+        if live.lost or TOKENS not in result or VALIDATION_LOSS not in result:
             return
         tokens, loss = int(result[TOKENS]), float(result[VALIDATION_LOSS])
         if not math.isfinite(loss) or (live.curve and tokens <= live.curve[-1][0]):
@@ -372,7 +532,9 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
 
     def _tell(self, live: _Live, result: Mapping[str, Any] | None, error: bool) -> None:
         """Tells the study how a trial ended: complete, stopped by the scheduler (pruned), or failed and why."""
-        assert self.study is not None
+        self._look_if_lost(live)
+        if live.lost:
+            return
         if live.told:
             if error:
                 logger.warning("Trial %d failed after its complete report: %s", live.trial.number, live.error)
@@ -385,12 +547,19 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         state, reason = self._verdict(live, result, error)
         if reason:
             live.trial.set_user_attr("reason", reason)
+        if self._evidence is not None and (read := self._evidence.of(live.trial.number)) is not None:
+            live.trial.set_user_attr(BUCKETS, read)
         values = None
         if state == TrialState.COMPLETE:
             assert result is not None
             values = [float(result[objective.metric]) for objective in self.objectives]
+            scores = self.scores_in(result)
+            if scores is not None and any(scores["deviations"]):
+                for name in ("deviations", "constraint_deviations"):
+                    live.trial.set_user_attr(name, scores[name])
             for constraint in self.constraints:
                 live.trial.set_constraint(str(constraint), constraint.excess(float(result[constraint.metric])))
+        assert self.study is not None
         self.study.tell(live.trial, values, state=state)
         live.told = True
         if state == TrialState.FAIL:
@@ -438,17 +607,35 @@ def open_storage(storage: str | Path) -> RDBStorage:
         ValueError: The database cannot be opened.
     """
     url = str(storage)
-    engine_options: dict[str, Any] = {}
     if "://" not in url:
         path = Path(storage).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         url = f"sqlite:///{path}"
-    if url.startswith("sqlite"):
-        engine_options = {"connect_args": {"timeout": 60}}  # seconds; a dashboard may hold the file for a moment
-    try:
-        return RDBStorage(url, engine_kwargs=engine_options)
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-        raise ValueError(f"Cannot open the study storage {_without_password(url)}: {error}") from error
+    # Seconds: a dashboard may hold the file for a moment. A server may be restarted while a trial trains for hours.
+    sqlite = url.startswith("sqlite")
+    engine_options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgres", "postgresql"):  # SQLAlchemy 2.0 would look for the older psycopg2
+        url = f"postgresql+psycopg://{rest}"
+    if url.startswith("postgresql+psycopg:") and importlib.util.find_spec("psycopg") is None:
+        raise ValueError(
+            f"Cannot open the study storage {_without_password(url)}: PostgreSQL needs the package psycopg; "
+            "install agentflan-ray[postgres]."
+        )
+    for attempts_left in reversed(range(20)):
+        try:
+            return RDBStorage(url, engine_kwargs=engine_options)
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            if not attempts_left or not _is_being_made(error):
+                raise ValueError(f"Cannot open the study storage {_without_password(url)}: {error}") from error
+        time.sleep(0.2)
+    raise AssertionError
+
+
+def _is_being_made(error: Exception) -> bool:
+    """Whether another driver makes the same tables at this moment; Optuna 5.0 looks for them, then makes them."""
+    made = isinstance(error, sqlalchemy.exc.ProgrammingError | sqlalchemy.exc.IntegrityError)
+    return made or "already exists" in str(error)
 
 
 def load_study(storage: str | Path, study_name: str) -> optuna.Study:
@@ -456,13 +643,14 @@ def load_study(storage: str | Path, study_name: str) -> optuna.Study:
     return optuna.load_study(storage=open_storage(storage), study_name=study_name)
 
 
-def _mixture_sampler(space: SearchSpace, seed: int) -> MixtureSampler:
+def _mixture_sampler(space: SearchSpace, seed: int, changes: Changes | None) -> MixtureSampler:
     """Ours; where the data fraction is searched, it is a fidelity whose target is the largest."""
     searched = space.distributions()
     fidelities = []
     if "fraction" in searched:
         fidelities.append(Fidelity("fraction", max(searched["fraction"].choices)))
-    return MixtureSampler(searched, space.mixture, space.weights, fidelities=fidelities, seed=seed)
+    shares = changes.shares if changes is not None else None
+    return MixtureSampler(searched, space.mixture, space.weights, fidelities=fidelities, seed=seed, shares=shares)
 
 
 def _sampler(name: str, seed: int, num_trials: int) -> optuna.samplers.BaseSampler:

@@ -1,14 +1,18 @@
 """One trial: parameters -> plan -> training -> scores, and a folder that says everything about it.
 
 The folder ``trials/<name>/`` holds ``plan.parquet`` (what is read), ``trial.json`` (facts known before training),
-``curve.jsonl`` (each step), ``evaluation.json`` and ``samples.parquet`` (the scores and every reply), ``result.json``
-(how it ended), ``tensorboard/``, and ``model/`` where it was exported.
+``curve.jsonl`` (each step), ``rung-<rung>.json`` (its scores on the way), ``evaluation.json`` (those at the end) and
+``<the same>-samples.parquet`` (every reply of them), ``result.json`` (how it ended), and ``tensorboard/``.
+
+With rungs a trial reads its data in nested increments and goes on at each rung or is stopped there, see
+:mod:`agentflan_ray.search.promotion`; it never begins again.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,22 +21,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-import ray.train
 from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from agentflan_ray import storage
 from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
 from agentflan_ray.evaluate.items import Split, select_items
+from agentflan_ray.evaluate.measures import WEIGHTED, ItemScores, estimate, weighted
 from agentflan_ray.evaluate.model import score_model
-from agentflan_ray.evaluate.toolbox import Scored, run, samples_of, summarise
-from agentflan_ray.mixture import Mixture, make_plan
-from agentflan_ray.search.searcher import COMPLETE, TRIAL_NUMBER, TRIAL_STATE
-from agentflan_ray.search.space import to_weights
+from agentflan_ray.evaluate.stats import Z95
+from agentflan_ray.evaluate.toolbox import PLAIN_CASES, Scored, run, samples_of, summarise
+from agentflan_ray.mixture import make_plan, nested
+from agentflan_ray.search import lane
+from agentflan_ray.search.promotion import END
+from agentflan_ray.search.searcher import COMPLETE, STANDARD_ERROR, TRIAL_NUMBER, TRIAL_STATE
+from agentflan_ray.search.space import to_mixture
 from agentflan_ray.tokens.blocks import OpenBlocks, write_plan
+from agentflan_ray.tokens.buckets import learnt_from
 from agentflan_ray.tokens.tokenise import TokenStore, to_index
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 from agentflan_ray.train.trainer import make_trainer
+
+JUDGED = "judge"
+"""Stem of the files of a retraining's scores on the items that judge."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,30 @@ class TrialSetup:
     """Evaluation items by case that choose between trials."""
     pad_token_id: int
     evaluation_batch: int
+    rungs: tuple[float, ...] = (END,)
+    """Parts of a trial's data after which it is scored, the end among them."""
+    rung_items: tuple[tuple[str, int], ...] | None = None
+    """Evaluation items by case at the rungs before the end, the first ones of ``items``; None: all of them."""
+    weights: tuple[tuple[str, float], ...] = ()
+    """Terms of the weighted sum of metrics that reports give as ``weighted_score``; none without them."""
+    judge_items: tuple[tuple[str, int], ...] = ()
+    """Items by case that a training outside of the search is judged by as well."""
+
+    def __post_init__(self) -> None:
+        if self.rung_items is None:
+            return
+        whole = dict(self.items)
+        for case, num in self.rung_items:
+            if num > whole.get(case, 0):
+                raise ValueError(
+                    f"rung_items asks for {num} items of the case {case} at a rung, but items for {whole.get(case, 0)} "
+                    "at the end; score at rungs on a part of what is scored at the end."
+                )
+
+    @property
+    def items_at_rungs(self) -> tuple[tuple[str, int], ...]:
+        """Evaluation items by case at the rungs before the end."""
+        return self.items if self.rung_items is None else self.rung_items
 
     def folder(self, name: str) -> str:
         """Where a trial's files lie."""
@@ -69,6 +104,42 @@ class TrialSetup:
 
 
 @dataclass(frozen=True)
+class ScoreAtRung:
+    """The loop's ``rungs.score``: scores the model as it is now on the items of the rungs, on the first rank.
+
+    What a trial's earlier start has scored is read, not scored again: the same plan and recipe make the same model. So
+    a trial that keeps no state to go on from pays for its steps twice, but not for its rungs.
+    """
+
+    setup: TrialSetup
+    name: str
+    made_of: str
+    """Fingerprint of the trial's plan and recipe, and of what is scored."""
+
+    def __call__(self, model: Any, tokenizer: Any, rung: float) -> dict[str, Any]:
+        """Scores by name, their standard errors, and ``evaluate_seconds``."""
+        if not _is_first_rank():
+            return {}
+        stem = rung_stem(rung)
+        uri = storage.join(self.setup.folder(self.name), f"{stem}.json")
+        if storage.exists(uri) and (kept := storage.read_json(uri))["made_of"] == self.made_of:
+            return {**_values_of(kept), "evaluate_seconds": 0.0}
+        scored, seconds = _score_here(self.setup, self.setup.items_at_rungs, model, tokenizer)
+        facts = {"rung": rung, "made_of": self.made_of}
+        summary = write_evaluation(
+            self.setup.folder(self.name),
+            scored,
+            self.name,
+            "choose",
+            seconds,
+            stem=stem,
+            facts=facts,
+            weights=self.setup.weights,
+        )
+        return {**_values_of(summary), "evaluate_seconds": seconds}
+
+
+@dataclass(frozen=True)
 class ScoreAtTheEnd:
     """The loop's ``finish``: scores the trained model on the items that choose, on the first rank.
 
@@ -80,27 +151,33 @@ class ScoreAtTheEnd:
 
     def __call__(self, model: Any, tokenizer: Any) -> dict[str, Any]:
         """Scores by name, ``evaluate_seconds``, and the mark of a complete trial."""
-        import torch
-
-        if ray.train.get_context().get_world_rank() != 0:
+        if not _is_first_rank():
             return {}
-        began = time.perf_counter()
-        # Products of single tokens gain nothing from fast inputs and pay for their conversion (twice the time).
-        torch.set_float32_matmul_precision("highest")
-        # A copy: the trained weights are exported afterwards as they are.
-        quick = copy.deepcopy(model).to(generation_dtype(self.setup.placement.use_gpu))
-        generate = TransformersGenerator(quick, tokenizer, self.setup.evaluation_batch)
-        scored = run(select_items("choose", dict(self.setup.items)), generate)
-        return _complete_report(self.setup, self.name, scored, time.perf_counter() - began)
+        if self.setup.judge_items:
+            judged = _score_here(self.setup, self.setup.judge_items, model, tokenizer, "judge")
+            _write_judged(self.setup, self.name, *judged)
+        return _complete_report(self.setup, self.name, *_score_here(self.setup, self.setup.items, model, tokenizer))
+
+
+def _is_first_rank() -> bool:
+    import torch.distributed
+
+    return torch.distributed.get_rank() == 0
 
 
 def prepare(setup: TrialSetup, name: str, parameters: Mapping[str, float], seed: int) -> dict[str, Any]:
-    """Plan a trial and write its plan and facts; the facts are returned."""
-    fraction = float(parameters.get("fraction", 1.0))
-    weights = to_weights(parameters)
+    """Plan a trial and write its plan and facts; the facts are returned.
+
+    ``rungs`` of the facts are those before the end: ``rung`` (the part of the data), ``step`` (the last one that holds
+    a block of it; with several blocks in a step, some of the next rung's may be in it) and ``tokens`` (up to there, as
+    the reports count them).
+
+    Raises:
+        ValueError: The plan can't be made, or is so short that two rungs end at the same step.
+    """
     table = setup.tokens.index_table(validation=False)
-    mixture = Mixture(weights, setup.budget, fraction, setup.max_repeats)
-    plan = make_plan(to_index(table), mixture)
+    mixture = to_mixture(parameters, setup.budget, setup.max_repeats)
+    plan = make_plan(to_index(table), mixture if setup.rungs == (END,) else nested(mixture, setup.rungs))
     packing = write_plan(plan, table, setup.train.block_length, seed, setup.blocks(name).plan_uri)
     facts = {
         "trial": name,
@@ -108,13 +185,18 @@ def prepare(setup: TrialSetup, name: str, parameters: Mapping[str, float], seed:
         "seed": seed,
         "asked": plan.asked,
         "realised": plan.realised,
+        "asked_parts": plan.asked_parts,
+        "realised_parts": plan.realised_parts,
         "repeats": plan.repeats,
-        "fraction": fraction,
+        "fraction": mixture.fraction,
+        "epochs": mixture.epochs,
         "tokens": plan.num_tokens,
         "supervised_tokens": plan.num_supervised,
         "blocks": packing.num_blocks,
         "packing_efficiency": packing.efficiency,
         "steps": setup.train.num_steps(packing.num_blocks),
+        "buckets": learnt_from(table, plan),
+        "rungs": _rungs(setup, packing.ends),
         "fingerprints": {
             "corpus": setup.tokens.manifest["corpus"],
             "tokens": setup.tokens.fingerprint,
@@ -132,31 +214,55 @@ def train_trial(
     parameters: Mapping[str, float],
     seed: int,
     export_to: str | None = None,
+    *,
+    at_rungs: bool = False,
+    in_lane: bool = False,
 ) -> None:
     """Plan, train and score one trial inside a Tune trial. With ``export_to`` the model is kept there.
 
+    With ``at_rungs`` it is scored at the rungs too; without, it reads the same blocks in the same order. With
+    ``in_lane`` it is trained in this process (:mod:`agentflan_ray.search.lane`), else by workers of Ray Train.
+
     Up to ZeRO-2 the workers hold the whole model and score it where it is. ZeRO-3 leaves no worker with a whole one:
-    the model is exported and scored by a task of its own, which reports to Tune in the workers' stead.
+    the model is exported and scored by a task of its own, which reports to Tune in the workers' stead; at its rungs
+    such a trial has validation losses only.
     """
-    from agentflan_ray.train.loop import MODEL_FOLDER
+    from agentflan_ray.train.loop import MODEL_FOLDER, Rungs
 
     facts = prepare(setup, name, parameters, seed)
     whole = setup.train.zero_stage < 3
+    made_of = storage.fingerprint([facts["fingerprints"], setup.items_at_rungs, setup.evaluation_batch])
+    score = ScoreAtRung(setup, name, made_of) if whole else None
     local = storage.is_local(setup.run_uri)
+    rungs = Rungs({each["step"]: each["rung"] for each in facts["rungs"]}, score) if at_rungs else None
+    tensorboard = storage.join(setup.folder(name), "tensorboard") if local else None
+    recipe = _recipe(setup, parameters, seed)
+    if in_lane:
+        lane.train_here(
+            recipe,
+            setup.placement,
+            setup.blocks(name),
+            setup.validation,
+            finish=ScoreAtTheEnd(setup, name),
+            rungs=rungs,
+            tensorboard=tensorboard,
+        )
+        return
     runs = storage.join(setup.run_uri, "train")
     if not setup.train.checkpoint_every:
         # What an earlier start of this trial left there is no state to go on from.
         storage.remove_folder(storage.join(runs, name))
     trainer = make_trainer(
-        _recipe(setup, parameters, seed),
+        recipe,
         setup.placement,
         setup.blocks(name),
         storage_path=runs,
         name=name,
         make_validation=setup.validation,
         finish=ScoreAtTheEnd(setup, name) if whole else None,
+        rungs=rungs,
         card={"data": facts} if export_to or not whole else None,
-        tensorboard=storage.join(setup.folder(name), "tensorboard") if local else None,
+        tensorboard=tensorboard,
         callbacks=[TuneReportCallback()],
     )
     result = trainer.fit()
@@ -181,39 +287,123 @@ def trial_name(number: int) -> str:
 def run_trial(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
     """The trial function that Tune runs: each report of the workers goes to Tune, and so to scheduler and study."""
     parameters = {key: value for key, value in config.items() if key != TRIAL_NUMBER}
-    train_trial(setup, trial_name(config[TRIAL_NUMBER]), parameters, seed)
+    name = trial_name(config[TRIAL_NUMBER])
+    train_trial(setup, name, parameters, seed, at_rungs=True, in_lane=lane.fits(setup.train, setup.placement))
 
 
 def write_evaluation(
-    folder: str, scored: Sequence[Scored], model: str, split: Split, seconds: float, stem: str = "evaluation"
+    folder: str,
+    scored: Sequence[Scored],
+    model: str,
+    split: Split,
+    seconds: float,
+    stem: str = "evaluation",
+    facts: Mapping[str, Any] | None = None,
+    weights: Sequence[tuple[str, float]] = (),
 ) -> dict[str, Any]:
-    """Write ``<stem>.json`` and every reply to ``<stem>-samples.parquet``; the summary is returned."""
+    """Write every reply to ``<stem>-samples.parquet``, then ``<stem>.json``, with the facts; the latter is returned.
+
+    With ``weights`` the metrics hold their weighted sum too (:data:`~agentflan_ray.evaluate.measures.WEIGHTED`).
+    """
     samples = samples_of(scored)
-    summary = {
+    summary: dict[str, Any] = {
+        **(facts or {}),
         "model": model,
         **summarise(scored),
         "examples": [{**row, "scores": json.loads(row["scores"])} for row in samples],
         "protocol": f"embedded toolbox, held-out groups of the split '{split}', greedy, ReAct or plain prompt by item",
         "seconds": seconds,
     }
-    storage.write_json(storage.join(folder, f"{stem}.json"), summary)
+    if weights:
+        items = [ItemScores(each.item.id, each.item.case, each.item.group, each.scores) for each in scored]
+        summary["metrics"][WEIGHTED] = estimate(weighted(dict(weights)), items)._asdict()
+    storage.make_folder(folder)
     filesystem, path = storage.locate(storage.join(folder, f"{stem}-samples.parquet"))
     pq.write_table(pa.Table.from_pylist(samples), path, filesystem=filesystem)
+    storage.write_json(storage.join(folder, f"{stem}.json"), summary)
     return summary
+
+
+def rung_stem(rung: float) -> str:
+    """Stem of the files of a rung's scores."""
+    return f"rung-{rung:g}"
+
+
+def standard_errors(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Standard errors of the metrics of a summary of :func:`~agentflan_ray.evaluate.toolbox.summarise`.
+
+    A mean's is that of its interval, which is clustered by group and has a width even where all items are alike. The
+    two composites have bootstrap intervals, which then have none: so ``score`` gets its error from the cases that it is
+    made of, and ``hscore`` from its two rates, which are of the same replies and taken as fully correlated.
+    """
+    errors = {name: _standard_error(row) for name, row in summary["metrics"].items()}
+    errors["hscore"] = (errors["h_react"] + errors["h_general"]) / 2
+    plain = [_standard_error(summary["cases"][case]["correct"]) for case in PLAIN_CASES if case in summary["cases"]]
+    others = math.sqrt(sum(error**2 for error in plain)) / max(1, len(plain))
+    errors["score"] = math.hypot(0.5 * errors["tool_score"], 0.5 * others)
+    return errors
+
+
+def _standard_error(row: Mapping[str, float]) -> float:
+    return (row["high"] - row["low"]) / (2 * Z95)
+
+
+def _score_here(
+    setup: TrialSetup, items: Sequence[tuple[str, int]], model: Any, tokenizer: Any, split: Split = "choose"
+) -> tuple[list[Scored], float]:
+    """Scores of a model in this process, and the seconds they took."""
+    import torch
+
+    began = time.perf_counter()
+    # Products of single tokens gain nothing from fast inputs and pay for their conversion (twice the time).
+    torch.set_float32_matmul_precision("highest")
+    # A copy: the trained weights are exported or trained further as they are.
+    quick = copy.deepcopy(model).to(generation_dtype(setup.placement.use_gpu))
+    generate = TransformersGenerator(quick, tokenizer, setup.evaluation_batch)
+    return run(select_items(split, dict(items)), generate), time.perf_counter() - began
 
 
 def _score_export(setup: TrialSetup, name: str, model: str) -> dict[str, Any]:
     gpus = int(setup.placement.use_gpu)
     task = ray.remote(score_model).options(num_cpus=1 - gpus, num_gpus=gpus, scheduling_strategy="DEFAULT")
-    threads = setup.placement.num_threads
-    scored, seconds = ray.get(task.remote(model, "choose", dict(setup.items), setup.evaluation_batch, threads))
+    settings = (setup.evaluation_batch, setup.placement.num_threads)
+    if setup.judge_items:
+        _write_judged(setup, name, *ray.get(task.remote(model, "judge", dict(setup.judge_items), *settings)))
+    scored, seconds = ray.get(task.remote(model, "choose", dict(setup.items), *settings))
     return _complete_report(setup, name, scored, seconds)
 
 
+def _write_judged(setup: TrialSetup, name: str, scored: Sequence[Scored], seconds: float) -> None:
+    write_evaluation(setup.folder(name), scored, name, "judge", seconds, stem=JUDGED, weights=setup.weights)
+
+
 def _complete_report(setup: TrialSetup, name: str, scored: Sequence[Scored], seconds: float) -> dict[str, Any]:
-    summary = write_evaluation(setup.folder(name), scored, name, "choose", seconds)
+    summary = write_evaluation(setup.folder(name), scored, name, "choose", seconds, weights=setup.weights)
+    return {**_values_of(summary), "evaluate_seconds": seconds, TRIAL_STATE: COMPLETE}
+
+
+def _values_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a summary with their standard errors, as they are reported."""
     values = {metric: row["value"] for metric, row in summary["metrics"].items()}
-    return {**values, "evaluate_seconds": seconds, TRIAL_STATE: COMPLETE}
+    return values | {f"{STANDARD_ERROR}/{metric}": error for metric, error in standard_errors(summary).items()}
+
+
+def _rungs(setup: TrialSetup, ends: Sequence[int]) -> list[dict[str, float]]:
+    """The rungs before the end, from the number of blocks up to the end of each stretch of the plan."""
+    stretches = len(ends) // len(setup.rungs)  # a rung has one for each epoch
+    steps = [setup.train.num_steps(end) for end in ends[stretches - 1 :: stretches]]
+    for number in range(1, len(steps)):
+        if steps[number] == steps[number - 1]:
+            raise ValueError(
+                f"The rungs {setup.rungs[number - 1]:g} and {setup.rungs[number]:g} of a trial both end at its step "
+                f"{steps[number]} of {steps[-1]}; raise the budget of {setup.budget:,} tokens, take rungs that are "
+                "farther apart, or fewer blocks in a step."
+            )
+    per_step = setup.train.blocks_per_step * setup.train.block_length
+    return [
+        {"rung": rung, "step": step, "tokens": step * per_step}
+        for rung, step in zip(setup.rungs[:-1], steps, strict=False)
+    ]
 
 
 def _recipe(setup: TrialSetup, parameters: Mapping[str, float], seed: int) -> TrainRecipe:

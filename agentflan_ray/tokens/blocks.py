@@ -40,6 +40,8 @@ class Packing:
     num_blocks: int
     efficiency: float
     """Tokens over room, between 0 and 1."""
+    ends: tuple[int, ...]
+    """Blocks up to the end of each phase; no block holds rows of two."""
 
 
 def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: str) -> Packing:
@@ -50,12 +52,14 @@ def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: s
     chosen = index.take(pa.array(plan.rows))
     lengths = chosen["num_tokens"].to_numpy().astype(np.int64)
     blocks = np.zeros(len(lengths), dtype=np.int64)
-    num_blocks = 0
-    for phase in np.unique(plan.phases):
+    num_blocks, ends = 0, []
+    for phase in range(len(plan.by_phase)):
         rows = np.flatnonzero(plan.phases == phase)
-        packed = pack(lengths[rows], block_length, stable_hash(seed, int(phase)))
-        blocks[rows] = num_blocks + packed
-        num_blocks += int(packed.max()) + 1
+        if len(rows):
+            packed = pack(lengths[rows], block_length, stable_hash(seed, phase))
+            blocks[rows] = num_blocks + packed
+            num_blocks += int(packed.max()) + 1
+        ends.append(num_blocks)
     table = pa.table(
         [
             pa.array(blocks, pa.int32()),
@@ -68,7 +72,7 @@ def write_plan(plan: Plan, index: pa.Table, block_length: int, seed: int, uri: s
         schema=PLAN_SCHEMA,
     ).sort_by([("block", "ascending"), ("id", "ascending")])
     write_table(uri, table)
-    return Packing(num_blocks, float(lengths.sum()) / (num_blocks * block_length))
+    return Packing(num_blocks, float(lengths.sum()) / (num_blocks * block_length), tuple(ends))
 
 
 def write_validation_plan(tokens: TokenStore, budget: int, block_length: int, uri: str) -> Packing:

@@ -32,7 +32,7 @@ from agentflan_ray.corpus.parts import Job, Report, run_jobs
 from agentflan_ray.corpus.split import VALIDATION_SHARE
 from agentflan_ray.corpus.store import read_table, write_table
 from agentflan_ray.mixture import Index
-from agentflan_ray.sample import CAPABILITIES, COMPONENTS, component_of
+from agentflan_ray.sample import CAPABILITIES, CASES, COMPONENTS, FORMS, component_of
 from agentflan_ray.tokens.token_files import NO_WINDOW, tokenise_part
 from agentflan_ray.tokens.tokenizer import load_tokenizer, tokenizer_fingerprint
 
@@ -91,7 +91,13 @@ def to_index(table: pa.Table) -> Index:
             [[COMPONENTS.index(component_of(f, c, capability)) for c in case_names] for f in form_names], dtype=np.int64
         ).reshape(len(form_names), len(case_names))
         supervised[rows, components[forms, cases]] += table[capability].to_numpy()
-    return Index(table["key"].to_numpy(), table["num_tokens"].to_numpy().astype(np.int64), supervised)
+    return Index(
+        table["key"].to_numpy(),
+        table["num_tokens"].to_numpy().astype(np.int64),
+        supervised,
+        np.array([FORMS.index(name) for name in form_names], dtype=np.int8)[forms],
+        np.array([CASES.index(name) for name in case_names], dtype=np.int8)[cases],
+    )
 
 
 def tokenise(

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,24 @@ Report = Callable[[dict[str, Any], Path | None], None]
 Finish = Callable[[Any, Any], dict[str, Any]]
 """Takes the trained model and its tokenizer on every rank; what it returns joins the last report, as JSON values."""
 
+ScoreRung = Callable[[Any, Any, float], dict[str, Any]]
+"""As :data:`Finish` in the middle of a training; it also takes the rung, and leaves the model as it was."""
+
+
+@dataclass(frozen=True)
+class Rungs:
+    """Steps at which a training is measured on its way, and the part of its data that it has read by then.
+
+    Attributes:
+        steps: ``{step (from 1): rung in (0, 1)}``.
+        score: Scores the model there; None leaves it at the validation losses, as ZeRO-3 must, which has no whole model
+            on any rank.
+    """
+
+    steps: Mapping[int, float]
+    score: ScoreRung | None = None
+
+
 MODEL_FOLDER = "model"
 """Where in the last reported folder the exported model lies."""
 
@@ -52,6 +71,7 @@ def train(
     resume_from: checkpoint.Saved | None = None,
     scratch: Path | None = None,
     finish: Finish | None = None,
+    rungs: Rungs | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: Path | None = None,
     startup: Mapping[str, float] | None = None,
@@ -70,6 +90,10 @@ def train(
     names, and ``validation_loss``, the plain mean of the components': each that is present weighs the same, however
     many tokens it has, so that mixtures are compared on equal terms.
 
+    At each of ``rungs`` the report also holds ``rung``, the validation losses and what ``rungs.score`` returns. A
+    training that keeps states keeps one there, so that no rung is scored a second time; what is reported at a rung
+    stands in the checkpoint's metrics.
+
     Every ``checkpoint_every`` steps and at the end (0: never) the report comes with a folder that holds this rank's
     part of a checkpoint. The last report always comes with a folder: it holds ``metrics.json`` (rank 0), and with
     ``card`` the exported model under ``model/``. Folders are made in ``scratch``, the same for all ranks of a node (one
@@ -78,8 +102,9 @@ def train(
     ``resume_from`` may have been written by another number of workers: see :func:`checkpoint.universal`.
 
     Raises ``ValueError`` where ``resume_from`` belongs to another recipe or to a plan with fewer steps, where a step
-    has no supervised token, or where ``finish`` meets ZeRO-3; ``FloatingPointError`` where a loss or gradient is not
-    finite, before the optimizer uses it; ``OSError`` where the disk is full.
+    has no supervised token, where ``finish`` or ``rungs.score`` meets ZeRO-3, or where a rung is no step before the
+    last; ``FloatingPointError`` where a loss or gradient is not finite, before the optimizer uses it; ``OSError`` where
+    the disk is full.
     """
     if len(blocks) == 0:
         raise ValueError("The plan holds no blocks; there is nothing to train on.")
@@ -89,6 +114,7 @@ def train(
             "evaluate the exported model."
         )
     num_steps = recipe.num_steps(len(blocks))
+    _check_rungs(rungs, recipe, num_steps)
     scratch = scratch or Path(tempfile.mkdtemp(prefix="agentflan-train-"))
     engine, first_step, supervised_tokens = _begin(recipe, placement, num_steps, resume_from, scratch)
     loader = _loader(engine, blocks, recipe.blocks_per_step)
@@ -125,12 +151,16 @@ def train(
         if step == first_step:
             metrics |= {**started, "startup_seconds/first step": seconds}
         last = step + 1 == num_steps
-        if validation is not None and (last or _is_due(step, recipe.validate_every)):
+        rung = None if rungs is None else rungs.steps.get(step + 1)
+        if validation is not None and (last or rung is not None or _is_due(step, recipe.validate_every)):
             metrics |= validate(engine, validation)
+        if rungs is not None and rung is not None:
+            metrics |= {"rung": rung, **_score_rung(engine, rungs.score, rung)}
         if last and finish is not None:
             engine.model.eval()
             metrics |= finish(engine.model, engine.tokenizer)
-        keeps_state = recipe.checkpoint_every > 0 and (last or _is_due(step, recipe.checkpoint_every))
+        is_kept = last or rung is not None or _is_due(step, recipe.checkpoint_every)
+        keeps_state = recipe.checkpoint_every > 0 and is_kept
         folder = _new_folder(scratch, engine.rank, step + 1) if keeps_state or last else None
         if folder and keeps_state:
             engine.save(folder / checkpoint.STATE_FOLDER)
@@ -153,6 +183,33 @@ def train(
     if writer is not None:
         writer.close()
     return metrics
+
+
+def _check_rungs(rungs: Rungs | None, recipe: TrainRecipe, num_steps: int) -> None:
+    if rungs is None:
+        return
+    if rungs.score is not None and recipe.zero_stage == 3:
+        raise ValueError(
+            "zero_stage is 3, which leaves no rank with a whole model to score at a rung; use a stage of 0 to 2, or "
+            "give rungs without score, which report validation losses only."
+        )
+    if misplaced := [step for step in rungs.steps if not 0 < step < num_steps]:
+        raise ValueError(
+            f"A rung lies after step {misplaced[0]}, but must lie between the steps 1 and {num_steps - 1} of this "
+            "training; the end is scored by finish."
+        )
+
+
+def _score_rung(engine: Engine, score: ScoreRung | None, rung: float) -> dict[str, Any]:
+    if score is None:
+        return {}
+    engine.model.eval()  # the next step puts it back
+    precision = torch.get_float32_matmul_precision()
+    try:
+        return score(engine.model, engine.tokenizer, rung)
+    finally:
+        # Scoring may choose another one, with which the steps after it would take and compute something else.
+        torch.set_float32_matmul_precision(precision)
 
 
 def _begin(

@@ -44,7 +44,7 @@ from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 if TYPE_CHECKING:
     from agentflan_ray.train.checkpoint import Saved
-    from agentflan_ray.train.loop import Finish
+    from agentflan_ray.train.loop import Finish, Rungs
 
 MakeBlocks = Callable[[], Blocks]
 """Opens the blocks on a worker. A frozen dataclass with ``__call__``, because it travels there by pickling."""
@@ -78,6 +78,7 @@ def make_trainer(
     make_validation: MakeBlocks | None = None,
     resume_from: str | None = None,
     finish: Finish | None = None,
+    rungs: Rungs | None = None,
     card: dict[str, Any] | None = None,
     tensorboard: str | None = None,
     max_failures: int = MAX_FAILURES,
@@ -97,8 +98,8 @@ def make_trainer(
 
     A worker that hangs writes the stacks of its threads to its file in Ray's log folder and ends. ``hang_seconds``
     counts from the reading of a block to the report of its step: make it longer than a step and the writing of a
-    checkpoint and of the exported model take together. Loading the model, copies to storage and ``finish`` take the
-    time that they need.
+    checkpoint and of the exported model take together. Loading the model, copies to storage, ``finish`` and the scores
+    of ``rungs`` take the time that they need.
 
     In a Tune trial pass ``callbacks=[TuneReportCallback()]``, so that schedulers see every step, and ask for a driver
     of 0.01 CPUs: with one whole CPU each, two drivers on two CPUs leave none for their workers.
@@ -115,6 +116,7 @@ def make_trainer(
             "make_validation": make_validation,
             "resume_from": resume_from,
             "finish": finish,
+            "rungs": rungs,
             "card": card,
             "tensorboard": tensorboard,
             "hang_seconds": hang_seconds,
@@ -239,9 +241,10 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             saved.check_recipe(recipe)
             # These workers may have been started again long after ``fit``.
             del startup["workers"]
-            if saved.step == num_steps:
+            if saved.step == num_steps or "rung" in saved.metrics:
                 # Said again for callbacks that were killed with the driver.
                 ray.train.report(dict(saved.metrics))
+            if saved.step == num_steps:
                 return
         elif config["resume_from"]:
             saved = _read(Checkpoint(config["resume_from"]), scratch)
@@ -254,6 +257,7 @@ def _train_on_worker(config: dict[str, Any]) -> None:
             resume_from=saved,
             scratch=scratch,
             finish=_unwatched(config["finish"]) if config["finish"] else None,
+            rungs=_unwatched_rungs(config["rungs"]) if config["rungs"] else None,
             card=config["card"],
             tensorboard=Path(config["tensorboard"]) if config["tensorboard"] else None,
             startup=startup,
@@ -304,14 +308,18 @@ class _Watched:
         return self.blocks[number]
 
 
-def _unwatched(finish: Finish) -> Finish:
+def _unwatched(score: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """What reads no blocks and may take long."""
 
-    def call(model: Any, tokenizer: Any) -> dict[str, Any]:
+    def call(*arguments: Any) -> dict[str, Any]:
         faulthandler.cancel_dump_traceback_later()
-        return finish(model, tokenizer)
+        return score(*arguments)
 
     return call
+
+
+def _unwatched_rungs(rungs: Rungs) -> Rungs:
+    return rungs if rungs.score is None else dataclasses.replace(rungs, score=_unwatched(rungs.score))
 
 
 @contextlib.contextmanager

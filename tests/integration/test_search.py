@@ -1,31 +1,46 @@
 """Searches on a real Ray of two CPUs, with trial functions that only pretend to train."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from optuna.trial import TrialState
 from ray import tune
 from rich.console import Console
 
+from agentflan_ray.corpus.build import Order, ToolboxDraw, build
+from agentflan_ray.search import lane
 from agentflan_ray.search.runner import ProgressTable, max_concurrent, run
 from agentflan_ray.search.scheduler import EarlyStopping
-from agentflan_ray.search.searcher import Objective, StudySearcher, load_study
+from agentflan_ray.search.searcher import TRIAL_NUMBER, Objective, StudySearcher, load_study
 from agentflan_ray.search.space import Space, named_mixes
+from agentflan_ray.search.trial import TrialSetup, run_trial, train_trial
+from agentflan_ray.tokens.blocks import write_validation_plan
+from agentflan_ray.tokens.tokenise import tokenise
+from agentflan_ray.tokens.tokenizer import load_tokenizer
+from agentflan_ray.toolbox import ITEM_CASES
+from agentflan_ray.train.models import resolve
+from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 SPACE = Space()
 NUM_STEPS = 9
 
 
-pytestmark = pytest.mark.usefixtures("local_ray")
+pytestmark = [
+    pytest.mark.usefixtures("local_ray"),
+    pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning:ray"),
+]
 
 
 def make(folder: Path, **changes: Any) -> StudySearcher:
@@ -46,7 +61,8 @@ def count_up(config: dict[str, Any]) -> None:
     tune.report({"trial_state": "complete", "phase": "evaluate", "score": config["negative_share"]})
 
 
-def test_early_stopping_stops_and_the_study_knows_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reuse_processes", [False, True])
+def test_early_stopping_stops_and_the_study_knows_it(tmp_path: Path, reuse_processes: bool) -> None:
     mixes = named_mixes(
         dict.fromkeys(("reasoning", "retrieval", "understanding", "instruction", "general"), 1.0) | {"negative": 1.0}
     )
@@ -68,6 +84,7 @@ def test_early_stopping_stops_and_the_study_knows_it(tmp_path: Path) -> None:
         storage_path=tmp_path,
         early_stopping=EarlyStopping(grace_tokens=100, max_tokens=900),
         callbacks=[ProgressTable(searcher, console)],
+        reuse_processes=reuse_processes,
     )
     trials = searcher.trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] + [TrialState.PRUNED] * 4
@@ -77,6 +94,8 @@ def test_early_stopping_stops_and_the_study_knows_it(tmp_path: Path) -> None:
     assert trials[2].params == space.complete(mixes["uniform"])
     reports = {result.config["trial_number"]: result.metrics["training_iteration"] for result in results}
     assert reports == {0: NUM_STEPS + 1, 1: 1, 2: 1, 3: 1, 4: 1}
+    processes = {result.metrics["pid"] for result in results}
+    assert len(processes) == (1 if reuse_processes else 5), "a stopped trial leaves its process to the next"
     assert sorted(path.name[:10] for path in (tmp_path / "stops").glob("trial_*")) == [
         f"trial_000{n}" for n in range(5)
     ]
@@ -292,3 +311,59 @@ def test_a_scheduler_sees_each_report_of_a_trainer_inside_and_stops_its_workers(
 def _runs(pid: int) -> bool:
     path = Path(f"/proc/{pid}/stat")
     return path.exists() and path.read_text().rsplit(")")[-1].split()[0] != "Z"
+
+
+@pytest.mark.slow
+def test_a_trial_in_a_lane_is_the_one_that_workers_of_ray_train_make(tmp_path: Path) -> None:
+    """The second trial of a process learns what it would learn in a new one, and Tune gets the same reports."""
+    train = TrainRecipe(model="tiny-llama", block_length=512, blocks_per_step=1, learning_rate=1e-3, validate_every=4)
+    tokens = tokenise(build(Order((ToolboxDraw.of_size(400),)), str(tmp_path / "store")), resolve("tiny-llama"), 512)
+    space = Space(log2_instruction=-math.inf, fraction=1.0)
+    points = {
+        "first": {"general_share": 0.2, "negative_share": 0.1, "log2_retrieval": 0.0, "log2_understanding": 0.0},
+        "second": {"general_share": 0.4, "negative_share": 0.2, "log2_retrieval": 1.0, "log2_understanding": 0.0},
+    }
+    found = {}
+    for name in ("lanes", "workers"):
+        setup = TrialSetup(
+            run_uri=str(tmp_path / name),
+            tokens=tokens,
+            train=train,
+            placement=Placement(cpus_per_worker=0.9),
+            budget=6_000,
+            max_repeats=16,
+            items=tuple(dict.fromkeys(ITEM_CASES, 1).items()),
+            pad_token_id=load_tokenizer(resolve("tiny-llama")).pad_token_id,
+            evaluation_batch=8,
+        )
+        write_validation_plan(tokens, 2_000, 512, setup.validation.plan_uri)
+        searcher = StudySearcher(
+            space,
+            [Objective("score", "max")],
+            storage=tmp_path / name / "study.db",
+            study_name=name,
+            num_trials=2,
+            mixes=points,
+        )
+        in_lanes = name == "lanes"
+        results = run(
+            partial(run_trial, setup=setup, seed=0) if in_lanes else partial(_by_workers, setup=setup),
+            searcher,
+            name="search",
+            storage_path=tmp_path / name,
+            driver_resources=lane.resources(setup.placement) if in_lanes else None,
+            reuse_processes=in_lanes,
+        )
+        assert len({result.metrics["pid"] for result in results}) == (1 if in_lanes else 2)
+        found[name] = searcher.trials()
+    for ours, theirs in zip(found["lanes"], found["workers"], strict=True):
+        assert ours.state == theirs.state == TrialState.COMPLETE
+        assert len(ours.user_attrs["curve"]) > 1
+        np.testing.assert_allclose(ours.user_attrs["curve"], theirs.user_attrs["curve"], rtol=1e-5)
+        assert ours.user_attrs["metrics"].keys() == theirs.user_attrs["metrics"].keys()
+        assert ours.value == pytest.approx(theirs.value)
+
+
+def _by_workers(config: dict[str, Any], setup: TrialSetup) -> None:
+    parameters = {key: value for key, value in config.items() if key != TRIAL_NUMBER}
+    train_trial(setup, f"{config[TRIAL_NUMBER]:04d}", parameters, seed=0)

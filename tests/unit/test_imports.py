@@ -30,7 +30,7 @@ HEAVY = {
     "torch": {"train", "evaluate", "search"},  # in search only inside a training worker
     "deepspeed": {"train"},
     "transformers": {"train", "evaluate", "tokens"},
-    "ray": {"corpus", "sources", "tokens", "train", "search", "sweep", "cluster"},
+    "ray": {"corpus", "sources", "tokens", "train", "evaluate", "search", "sweep", "cluster"},
     "optuna": {"search", "analyse", "sweep"},
 }
 

@@ -1,5 +1,6 @@
 """Optuna behind a Tune searcher, driven as Tune drives it but without Ray running."""
 
+import io
 import json
 import math
 import subprocess
@@ -14,7 +15,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
+from rich.console import Console
 
+from agentflan_ray.search import drivers
+from agentflan_ray.search.evidence import Evidence
+from agentflan_ray.search.runner import ProgressTable
 from agentflan_ray.search.scheduler import EarlyStopping, StudyASHA, build_scheduler
 from agentflan_ray.search.searcher import (
     SAMPLERS,
@@ -438,3 +443,160 @@ def test_the_mixture_sampler_tries_a_part_of_the_data_first(tmp_path: Path) -> N
         finish(searcher, str(number), score=0.1 * number)
     assert {config["fraction"] for config in tried} == {0.25}
     assert len({config["general_share"] for config in tried}) == 4
+
+
+def test_two_drivers_share_trials_and_their_number(tmp_path: Path) -> None:
+    one, two = make(tmp_path, num_trials=3), make(tmp_path, num_trials=3)
+    one.begin("one")
+    two.begin("two")
+    numbers = []
+    for searcher, trial_id in ((one, "a"), (two, "b"), (two, "c")):
+        config = searcher.suggest(trial_id)
+        assert isinstance(config, dict)
+        numbers.append(config[TRIAL_NUMBER])
+    assert numbers == [0, 1, 2]
+    assert one.suggest("d") is None, "three are asked for; the other driver may die, so this one waits"
+    one._wait_until = 0.0
+    finish(two, "b", score=0.1)
+    finish(two, "c", score=0.1)
+    finish(one, "a", score=0.1)
+    assert one.suggest("e") == "FINISHED"
+
+
+def test_an_orphan_is_taken_up_when_the_lease_of_its_driver_has_run_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = make(tmp_path, num_trials=1), make(tmp_path, num_trials=1)
+    one.begin("one")
+    two.begin("two")
+    config = one.suggest("a")
+    assert two.suggest("b") is None
+    assert not two.adopt("a")
+    monkeypatch.setattr(drivers, "LEASE_SECONDS", 0.0)
+    two._wait_until = 0.0
+    assert two.suggest("b") == config
+    # The first one wakes up: it has lost the trial, and says nothing about it to the study any more.
+    monkeypatch.setattr(drivers, "RENEW_SECONDS", 0.0)
+    one.on_trial_result("a", step(1, 2.0))
+    assert one.has_lost("a")
+    assert "Another driver has taken up trial 0" in caplog.text
+    one.on_trial_complete("a", step(2, 2.0, trial_state="complete", score=0.9))
+    assert [trial.state for trial in two.trials()] == [TrialState.RUNNING]
+    finish(two, "b", score=0.5)
+    assert [trial.value for trial in one.trials()] == [0.5]
+
+
+def test_what_a_driver_leaves_is_free_at_once(tmp_path: Path) -> None:
+    one, two = make(tmp_path), make(tmp_path)
+    one.begin("one")
+    two.begin("two")
+    config = one.suggest("a")
+    one.end()
+    assert two.suggest("b") == config
+
+
+def test_an_experiment_that_a_living_process_runs_is_refused(tmp_path: Path) -> None:
+    """Another process that renews its lease; a dead one on this machine is replaced without waiting."""
+    script = (
+        "import sys, time\n"
+        "from agentflan_ray.search import drivers\n"
+        "from agentflan_ray.search.searcher import Objective, StudySearcher\n"
+        "from agentflan_ray.search.space import Space\n"
+        "drivers.RENEW_SECONDS = 0.1\n"
+        "searcher = StudySearcher(Space(), [Objective('score', 'max')], storage=sys.argv[1], study_name='mixtures',\n"
+        "    num_trials=10, max_concurrent=4)\n"
+        "searcher.begin('same')\n"
+        "print(searcher.suggest('a'), flush=True)\n"
+        "while True:\n"
+        "    searcher.renew()\n"
+        "    time.sleep(0.05)\n"
+    )
+    searcher = make(tmp_path)
+    command = [sys.executable, "-c", script, str(tmp_path / "study.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().startswith("{")
+        with pytest.raises(ValueError, match=f"The experiment same is being run by process {other.pid} on "):
+            searcher.begin("same")
+        other.kill()
+    searcher.begin("same")
+    config = searcher.suggest("b")
+    assert isinstance(config, dict)
+    assert config[TRIAL_NUMBER] == 0
+
+
+def test_postgresql_without_its_driver_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the package psycopg; install agentflan-ray\[postgres\]") as caught:
+        make(tmp_path, storage="postgresql://me:secret@nowhere/db")
+    assert "secret" not in str(caught.value)
+
+
+LEARNT = [{"a/chat/x/s": 80, "b/chat/x/s": 20}, {"b/chat/x/s": 50}, {"a/chat/x/s": 10}]
+BEFORE = {"a/chat/x/s": "1111", "b/chat/x/s": "2222"}
+AFTER = {"a/chat/x/s": "1111", "b/chat/x/s": "9999", "c/chat/x/new": "3333"}
+
+
+def test_a_study_about_another_corpus_is_refused_or_weighs_less(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def learnt_from(number: int) -> dict[str, int]:
+        return LEARNT[number]
+
+    first = make(tmp_path, sampler="mixture", evidence=Evidence(BEFORE, learnt_from))
+    for number in range(3):
+        first.suggest(str(number))
+        finish(first, str(number), score=0.1 * number)
+    first.suggest("interrupted")
+    assert first.trials()[0].user_attrs["buckets"] == {"a/chat/x/s": [80, "1111"], "b/chat/x/s": [20, "2222"]}
+    same = make(tmp_path, sampler="mixture", evidence=Evidence(BEFORE, learnt_from))
+    assert same.changes is None
+    with pytest.raises(
+        ValueError,
+        match=r"is about another corpus: 2 of its trials have learnt from b/chat/x/s, which changed "
+        r"\(0% to 80% of their supervised tokens did not\); trial 3 was interrupted on the corpus before. Give another",
+    ):
+        make(tmp_path, sampler="mixture", evidence=Evidence(AFTER, learnt_from))
+    with pytest.raises(ValueError, match="The sampler 'tpe' can't weigh trials"):
+        make(tmp_path, sampler="tpe", evidence=Evidence(AFTER, learnt_from, "down-weight"))
+    weighed = make(tmp_path, sampler="mixture", evidence=Evidence(AFTER, learnt_from, "down-weight"))
+    assert weighed.changes is not None
+    assert weighed.changes.shares == {0: pytest.approx(0.8), 1: 0.0}
+    assert "The study goes on with trials that weigh less: 2 of its trials" in caplog.text
+    config = weighed.suggest("next")
+    assert isinstance(config, dict)
+    assert config[TRIAL_NUMBER] == 4
+    interrupted = weighed.trials()[3]
+    assert interrupted.state == TrialState.FAIL
+    assert interrupted.user_attrs["reason"] == "the corpus has changed since it was interrupted"
+    assert weighed.study is not None
+    errors = {each.trial.number: each.deviations for each in weighed.study.sampler._evidence(weighed.trials())}
+    spread = np.std([0.0, 0.1, 0.2])
+    assert errors[0] == [pytest.approx(math.sqrt(0.2) * spread)]
+    assert errors[1] == [pytest.approx(spread)]
+    assert errors[2] == [0.0], "what has not changed keeps its weight"
+
+
+def test_the_table_shows_what_runs_in_the_room_there_is(tmp_path: Path) -> None:
+    searcher = make(tmp_path, storage=IN_MEMORY, num_trials=9, max_concurrent=9, mixes={"paper": {}})
+    console = Console(width=80, height=9, force_terminal=True, record=True, file=io.StringIO())
+    progress = ProgressTable(searcher, console)
+    progress.setup()
+    trials = []
+    for number in range(6):
+        trials.append(SimpleNamespace(trial_id=f"t{number}", config=searcher.suggest(f"t{number}")))
+        progress.on_trial_start(0, [], trials[-1])
+        if number:
+            progress.on_trial_result(0, [], trials[-1], step(number, 2.0, phase="train"))
+    finish(searcher, "t1", score=0.5)
+    progress.on_trial_complete(0, [], trials[1])
+    progress.on_step_end(0, [])
+    progress.close()
+    console.print(progress.table())
+    shown = console.export_text()
+    assert "complete  score 0.5" in shown
+    lines = [line.split() for line in shown.splitlines()[-4:]]
+    assert " ".join(lines[0]) == "trial mix phase tokens loss seconds"
+    assert "1 of 9 trials ended, 5 running here, 2 of them not shown" in shown
+    assert [line[:2] for line in lines[1:]] == [["0", "paper"], ["2", "train"], ["3", "train"]]
+    assert lines[2][2:4] == ["200", "2"]

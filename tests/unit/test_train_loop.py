@@ -19,7 +19,7 @@ from agentflan_ray.train import checkpoint
 from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.engine import Engine
 from agentflan_ray.train.export import export
-from agentflan_ray.train.loop import METRICS_FILE, MODEL_FOLDER, train
+from agentflan_ray.train.loop import METRICS_FILE, MODEL_FOLDER, Rungs, train
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 RECIPE = TrainRecipe(
@@ -271,6 +271,77 @@ def test_finish_gets_the_trained_model() -> None:
     assert [metrics.get("score") for metrics in reports.metrics] == [None, 0.5]
     with pytest.raises(ValueError, match="zero_stage is 3, which leaves no rank with a whole model"):
         run(dataclasses.replace(RECIPE, zero_stage=3), finish=finish)
+
+
+class ScoreThere:
+    """Scores by the model's own numbers, and meddles with what it may meddle with."""
+
+    def __init__(self) -> None:
+        self.rungs: list[float] = []
+
+    def __call__(self, model: Any, tokenizer: Any, rung: float) -> dict[str, Any]:
+        assert not model.training
+        self.rungs.append(rung)
+        torch.set_float32_matmul_precision("medium")
+        ids = torch.tensor([tokenizer.encode("Thought:")])
+        return {"score": float(model(input_ids=ids).logits.detach().abs().mean())}
+
+
+def test_a_rung_is_scored_and_validated_and_changes_nothing() -> None:
+    score = ScoreThere()
+    plain, measured = run(), run(validation=VALIDATION, rungs=Rungs({1: 0.25, 3: 0.75}, score))
+    assert score.rungs == [0.25, 0.75]
+    assert [metrics.get("rung") for metrics in measured.metrics] == [0.25, None, 0.75, None]
+    scores = [metrics.get("score") for metrics in measured.metrics]
+    assert scores[0] != scores[2]
+    assert [number is None for number in scores] == [False, True, False, True]
+    assert ["validation_loss" in metrics for metrics in measured.metrics] == [True, False, True, True]
+    assert measured.series("loss") == plain.series("loss")
+    assert measured.series("grad_norm") == plain.series("grad_norm")
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert list(measured.folders) == [4], "a training that keeps no states keeps none at a rung"
+
+
+def test_a_training_that_is_cut_off_after_a_rung_does_not_score_it_again() -> None:
+    recipe = dataclasses.replace(RECIPE, checkpoint_every=100)
+    first = ScoreThere()
+    whole = run(recipe, validation=VALIDATION, rungs=Rungs({2: 0.5, 3: 0.75}, first))
+    saved = checkpoint.read(whole.folders[2])
+    assert saved.metrics["rung"] == 0.5
+    assert saved.metrics["score"] == whole.metrics[1]["score"]
+    again = ScoreThere()
+    resumed = run(recipe, validation=VALIDATION, rungs=Rungs({2: 0.5, 3: 0.75}, again), resume_from=saved)
+    assert again.rungs == [0.75]
+    assert resumed.series("step") == [3, 4]
+    assert resumed.metrics[0]["score"] == whole.metrics[2]["score"]
+
+
+def test_a_training_that_is_cut_off_while_a_rung_is_scored_scores_it_then() -> None:
+    recipe = dataclasses.replace(RECIPE, checkpoint_every=1)
+
+    def cut_off(model: Any, tokenizer: Any, rung: float) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    reports = Reports()
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, Placement(), BLOCKS, report=reports, rungs=Rungs({2: 0.5}, cut_off))
+    assert list(reports.folders) == [1]
+    score = ScoreThere()
+    resumed = run(recipe, rungs=Rungs({2: 0.5}, score), resume_from=checkpoint.read(reports.folders[1]))
+    assert score.rungs == [0.5]
+    assert resumed.series("loss") == run().series("loss")[1:]
+
+
+def test_rungs_without_scores_report_losses_and_wrong_ones_are_refused() -> None:
+    recipe = dataclasses.replace(RECIPE, zero_stage=3)
+    reports = run(recipe, validation=VALIDATION, rungs=Rungs({2: 0.5}))
+    assert reports.metrics[1]["rung"] == 0.5
+    assert "validation_loss" in reports.metrics[1]
+    with pytest.raises(ValueError, match="zero_stage is 3, which leaves no rank with a whole model to score at a rung"):
+        run(recipe, rungs=Rungs({2: 0.5}, ScoreThere()))
+    for step in (0, 4):
+        with pytest.raises(ValueError, match=f"A rung lies after step {step}, but must lie between the steps 1 and 3"):
+            run(rungs=Rungs({step: 0.5}, ScoreThere()))
 
 
 def test_the_wrong_number_of_workers_is_refused() -> None:

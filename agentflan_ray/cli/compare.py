@@ -1,0 +1,80 @@
+"""The command ``compare``: evaluated models against each other, and beside the paper's table."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from agentflan_ray import storage
+from agentflan_ray.evaluate import compare
+
+
+def add_compare_command(commands: Any) -> None:
+    """Add the command to the parser's subparsers."""
+    parser = commands.add_parser("compare", help="evaluated models on common items, with intervals of the differences")
+    add_compare_flags(parser)
+    parser.set_defaults(run_command=run)
+
+
+def add_compare_flags(parser: argparse.ArgumentParser) -> None:
+    """Results to compare, and how much of them."""
+    parser.add_argument("first", help="an output folder of `agentflan evaluate`, or one model's folder in it")
+    parser.add_argument("second", nargs="?", help="another model's folder: first minus second, item by item")
+    parser.add_argument("--all", action="store_true", help="every metric of each benchmark, not its headline alone")
+    parser.add_argument("--html", metavar="FILE", help="write a page of the first folder's results, with pictures")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a leaderboard of one folder, or the differences of two."""
+    console = Console()
+    first = compare.load(Path(arguments.first))
+    if arguments.second is None:
+        board, beside = compare.leaderboard(first), compare.beside_paper(first)
+        console.print(compare.leaderboard_table(board))
+        if beside:
+            console.print(paper_rows(beside))
+        rows: dict[str, Any] = {"leaderboard": board, "paper": beside}
+    else:
+        second = compare.load(Path(arguments.second))
+        for place, results in ((arguments.first, first), (arguments.second, second)):
+            if len(models := {result.model for result in results}) > 1:
+                raise ValueError(f"{place} holds {len(models)} models; name the folder of one, below its evaluation/.")
+        found = compare.compare(first, second, every_metric=arguments.all)
+        console.print(compare.comparison_table(found, first[0].model, second[0].model))
+        rows = {"first": first[0].model, "second": second[0].model, "rows": [_row(row) for row in found]}
+    if arguments.html is not None:
+        from agentflan_ray.analyse.sections_evaluation import write
+
+        write(Path(arguments.first), Path(arguments.html))
+    if arguments.json is not None:
+        storage.write_json(arguments.json, rows)
+
+
+def paper_rows(rows: list[dict[str, Any]]) -> Table:
+    """Our numbers beside the paper's untuned and tuned 7B model."""
+    shown = ("Llama2-7B", "Agent-FLAN-7B")
+    table = Table(title="Beside the paper")
+    for name in ("benchmark", "metric", "model", "value", "95 %", *shown, "comparable", "why"):
+        table.add_column(name)
+    for row in rows:
+        numbers = ["–" if row["paper"][name] is None else f"{row['paper'][name]:g}" for name in shown]
+        limits = "–" if row["low"] is None else f"{row['low']:.3g} … {row['high']:.3g}"
+        verdict = "yes" if row["comparable"] else "no"
+        table.add_row(
+            row["benchmark"], row["metric"], row["model"], f"{row['value']:.3g}", limits, *numbers, verdict, row["why"]
+        )
+    return table
+
+
+def _row(row: compare.Compared) -> dict[str, Any]:
+    """As JSON values: an interval without end has no limits."""
+    return {
+        name: None if isinstance(value, float) and math.isinf(value) else value for name, value in asdict(row).items()
+    }

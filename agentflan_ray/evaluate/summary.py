@@ -1,0 +1,196 @@
+"""The numbers of an evaluation: every metric with n and a 95 % interval, by case, and what the replies were like.
+
+A mean over items has the clustered interval of :func:`~agentflan_ray.evaluate.stats.mean_with_interval`. A number
+made of several means (a mean of cases' means, the two sides of a score) has the interval that follows from theirs by
+the method of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect
+measures: a general approach", Statistics in Medicine 27): unlike a bootstrap it stays honest where a case has a few
+items that all agree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats as distributions
+
+from agentflan_ray.evaluate.benchmark import Metric, Sample
+from agentflan_ray.evaluate.stats import Estimate, mean_with_interval
+
+NUM_REASONS = 20
+"""Reasons of errors that a summary lists, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combined(Metric):
+    """A metric made of others, its ``parts``: their mean, or their harmonic mean, which is low where one part is.
+
+    ``score``, ``cases`` and ``by_case`` are not used. All parts run from 0 (worst) upwards.
+    """
+
+    parts: tuple[Metric, ...] = ()
+    how: Literal["mean", "harmonic"] = "mean"
+
+
+def summarise(samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str, Any]:
+    """A benchmark's result as JSON values.
+
+    ``{"items", "errors": {"items", "reasons": {sentence: items}}, "metrics": {name: row}, "cases": {case: {"items",
+    "errors", "metrics": {name: row}}}, "replies": …}``; a row is ``{"value", "n", "low", "high", "better", "scale"}``
+    with value and limits unscaled, and None for what can't be known. A metric's row over all items also says how it is
+    computed, see :func:`definition`. Items with an error are counted and in no mean.
+    """
+    cases = list(dict.fromkeys(sample.item.case for sample in samples))
+    plain = [metric for metric in metrics if not isinstance(metric, Combined)]
+    by_case = {case: [sample for sample in samples if sample.item.case == case] for case in cases}
+    alone = _groups_are_cases(samples)
+    return {
+        "items": len(samples),
+        "errors": {"items": sum(sample.error is not None for sample in samples), "reasons": _reasons(samples)},
+        "metrics": {
+            metric.name: _row(estimate(samples, metric), metric) | {"definition": definition(metric)}
+            for metric in metrics
+        },
+        "cases": {
+            case: {
+                "items": len(mine),
+                "errors": sum(sample.error is not None for sample in mine),
+                "metrics": {
+                    metric.name: _row(_mean(mine, metric.of, alone), metric)
+                    for metric in plain
+                    if any(sample.error is None and metric.of in sample.scores for sample in mine)
+                    and (not metric.cases or case in metric.cases)
+                },
+            }
+            for case, mine in by_case.items()
+        },
+        "replies": _replies(samples),
+    }
+
+
+def definition(metric: Metric) -> dict[str, Any]:
+    """How a metric is computed from scores, as JSON values: what a comparison of stored results goes by."""
+    if isinstance(metric, Combined):
+        return {"how": metric.how, "parts": [definition(part) for part in metric.parts]}
+    return {"score": metric.of, "cases": list(metric.cases), "by_case": metric.by_case}
+
+
+def estimate(samples: Sequence[Sample], metric: Metric) -> Estimate:
+    """The metric's value over the samples without an error, with its interval; NaN where no sample has the score."""
+    if isinstance(metric, Combined):
+        parts = [estimate(samples, part) for part in metric.parts]
+        return combine(parts, _harmonic if metric.how == "harmonic" else _plain_mean)
+    chosen = [sample for sample in samples if not metric.cases or sample.item.case in metric.cases]
+    if not metric.by_case:
+        return _mean(chosen, metric.of, items_count=False)
+    cases = dict.fromkeys(sample.item.case for sample in chosen if sample.error is None and metric.of in sample.scores)
+    alone = _groups_are_cases(chosen)
+    means = [_mean([s for s in chosen if s.item.case == case], metric.of, alone) for case in cases]
+    return combine(means, _plain_mean)
+
+
+def combine(parts: Sequence[Estimate], value: Callable[[Sequence[float]], float]) -> Estimate:
+    """``value`` of the parts' values, a function that rises with each part, and the interval from their intervals.
+
+    The parts are taken as independent; n is their sum. Parts without a value make a number without one.
+    """
+    middle = [part.value for part in parts]
+    n = sum(part.n for part in parts)
+    if not parts or any(math.isnan(number) for number in middle):
+        return Estimate(math.nan, n, math.nan, math.nan)
+    centre = value(middle)
+
+    def reach(limits: list[float]) -> float:
+        """How far the value may move from where it is when parts move to their limits, each by itself."""
+        corner = value(limits)
+        # From the middle a part may move nothing where another holds the value (both sides of a harmonic mean at 0);
+        # then what it moves is seen from the other parts' limits. The corner is the farthest there is.
+        ahead = [value([*middle[:i], limit, *middle[i + 1 :]]) - centre for i, limit in enumerate(limits)]
+        back = [corner - value([*limits[:i], number, *limits[i + 1 :]]) for i, number in enumerate(middle)]
+        return min(max(math.hypot(*ahead), math.hypot(*back)), abs(corner - centre))
+
+    low = centre - reach([part.low for part in parts])
+    high = centre + reach([part.high for part in parts])
+    return Estimate(centre, n, low, high)
+
+
+def _plain_mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _harmonic(values: Sequence[float]) -> float:
+    return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
+
+
+def _groups_are_cases(samples: Sequence[Sample]) -> bool:
+    """Whether groups and cases are the same partition (a simulator's tasks): then items of a case are its draws."""
+    pairs = {(sample.item.case, sample.item.group) for sample in samples}
+    return len(pairs) == len({case for case, _ in pairs}) == len({group for _, group in pairs}) > 1
+
+
+def _mean(samples: Sequence[Sample], score: str, items_count: bool) -> Estimate:
+    having = [sample for sample in samples if sample.error is None and score in sample.scores]
+    values = [float(sample.scores[score]) for sample in having]
+    groups = [sample.item.id if items_count else sample.item.group for sample in having]
+    if all(0 <= value <= 1 for value in values):
+        return mean_with_interval(values, groups) if values else Estimate(math.nan, 0, math.nan, math.nan)
+    return _clustered_t(values, groups)
+
+
+def _clustered_t(values: Sequence[float], groups: Sequence[str]) -> Estimate:
+    """For scores that are no share: Student's t at one degree of freedom less than there are groups (Cameron and
+    Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", section VI.D). One group has no interval."""
+    scores = np.asarray(values, dtype=np.float64)
+    mean, n = float(scores.mean()), len(scores)
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
+    sums = np.bincount(members, weights=scores - mean)
+    num_groups = len(sums)
+    if num_groups == 1:
+        return Estimate(mean, n, math.nan, math.nan)
+    error = math.sqrt(num_groups / (num_groups - 1) * float((sums**2).sum())) / n
+    half = float(distributions.t.ppf(0.975, num_groups - 1)) * error
+    return Estimate(mean, n, mean - half, mean + half)
+
+
+def _row(number: Estimate, metric: Metric) -> dict[str, Any]:
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return {
+        "value": known(number.value),
+        "n": number.n,
+        "low": known(number.low),
+        "high": known(number.high),
+        "better": metric.better,
+        "scale": metric.scale,
+    }
+
+
+def _reasons(samples: Sequence[Sample]) -> dict[str, int]:
+    return dict(Counter(sample.error for sample in samples if sample.error is not None).most_common(NUM_REASONS))
+
+
+def _replies(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What the replies were like: how they ended, tokens, turns and seconds. Choices that were weighed are no replies
+    but count for the prompt's tokens."""
+    replies = [reply for sample in samples for _, reply in sample.turns]
+    written = [reply for reply in replies if reply.finish != "choice"]
+    finishes = Counter(reply.finish for reply in replies)
+    num_items = max(1, len(samples))
+    return {
+        "replies": len(written),
+        "weighed": finishes["choice"],
+        "finish": dict(sorted(finishes.items())),
+        "share_cut": finishes["length"] / len(written) if written else None,
+        "share_empty": sum(not reply.text.strip() for reply in written) / len(written) if written else None,
+        "turns_per_item": len(replies) / num_items,
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "new_tokens": sum(reply.new_tokens for reply in replies),
+        "new_tokens_per_reply": sum(reply.new_tokens for reply in written) / len(written) if written else None,
+        "seconds": sum(sample.seconds for sample in samples),
+        "seconds_per_item": sum(sample.seconds for sample in samples) / num_items,
+    }

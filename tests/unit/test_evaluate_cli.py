@@ -1,0 +1,168 @@
+"""The command: what it refuses, what it leaves behind, and that a second call costs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from agentflan_ray.cli.evaluate import add_evaluate_flags, open_all, plan_of, result_table, run, settings_of
+from agentflan_ray.evaluate import registry
+from agentflan_ray.evaluate.benchmark import (
+    Benchmark,
+    Item,
+    Metric,
+    Missing,
+    OneRequest,
+    Request,
+    Settings,
+    Unavailable,
+)
+from agentflan_ray.evaluate.engines.transformers import TransformersPlan
+
+
+class Letters:
+    """Two items answered, two weighed."""
+
+    name = "letters"
+    protocol = "Say a letter."
+    metrics: Sequence[Metric] = (Metric("said", scale=100), Metric("first"))
+    identity: Mapping[str, Any] = {}
+
+    def items(self) -> list[Item]:
+        return [Item(letter, letter, "case", {"letter": letter}) for letter in "abcd"]
+
+    def open(self, item: Item) -> OneRequest:
+        choices = ("a", "b") if item.id in "cd" else ()
+        return OneRequest(Request(({"role": "user", "content": f"Say {item.id}."},), 5, choices=choices))
+
+    def score(self, item: Item, outcome: Mapping[str, Any]) -> dict[str, float]:
+        return {"first": float(outcome["reply"] == "a")} if item.id in "cd" else {"said": float(bool(outcome["reply"]))}
+
+
+@pytest.fixture(autouse=True)
+def few_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of one that runs and one that can't, in the suite ``small``."""
+    missing = [
+        Missing("There is no Java.", "Install a JRE."),
+        Missing("There is no data.", "Put it into --data."),
+    ]
+
+    def open_benchmark(name: str, settings: Settings) -> Benchmark:
+        if name == "letters":
+            return Letters()
+        raise Unavailable(name, missing)
+
+    monkeypatch.setattr(registry, "BENCHMARKS", {"letters": "", "heavy": ""})
+    monkeypatch.setattr(registry, "SUITES", {"small": ("letters", "heavy"), "large": ("heavy",)})
+    for name in ("BENCHMARKS", "SUITES"):
+        monkeypatch.setattr(f"agentflan_ray.cli.evaluate.{name}", getattr(registry, name))
+    monkeypatch.setattr("agentflan_ray.cli.evaluate.open_benchmark", open_benchmark)
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_evaluate_flags(parser)
+    return parser.parse_args(words)
+
+
+def test_a_suite_runs_what_it_can_and_a_second_call_loads_no_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("tiny-llama", "--suite", "small", "--out", str(tmp_path), "--max-length", "256")
+    run(parse(*words, "--limit", "3"))
+    printed = capsys.readouterr().out
+    assert "There is no Java. Install a JRE." in printed
+    assert "letters: 3 items of 4" in printed
+    assert "Say a letter." in printed
+    (folder,) = (tmp_path / "evaluation").iterdir()
+    assert folder.name.startswith("tiny-llama-")
+    result = json.loads((folder / "letters.json").read_text())
+    assert result["metrics"]["said"]["n"] == 2
+    assert result["metrics"]["first"]["n"] == 1
+    assert result["engine"]["max_length"] == 256
+    run(parse(*words))
+    monkeypatch.setattr(TransformersPlan, "open", lambda _: pytest.fail("a model is loaded"))
+    before = (folder / "letters.json").read_bytes()
+    run(parse(*words))
+    assert (folder / "letters.json").read_bytes() == before
+    assert json.loads(before)["asked"] == {"items": 4, "of": 4, "limit": None}
+
+
+def test_the_list_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    run(parse("--list"))
+    printed = capsys.readouterr().out
+    assert "suite small: letters, heavy" in printed
+    assert "letters: 4 items. Say a letter." in printed
+    assert printed.index("heavy can't run here:") < printed.index("There is no data. Put it into --data.")
+
+
+def test_a_benchmark_that_is_named_itself_must_run() -> None:
+    console = Console(quiet=True)
+    with pytest.raises(Unavailable, match=r"heavy can't run here: There is no Java\. .*--data"):
+        open_all(["small", "heavy"], Settings(), console)
+    with pytest.raises(ValueError, match="None of the benchmarks of large can run here"):
+        open_all(["large"], Settings(), console)
+    assert [each.name for each in open_all(["small", "letters"], Settings(), console)] == ["letters"]
+    with pytest.raises(ValueError, match="no benchmark or suite 'what'"):
+        open_all(["what"], Settings(), console)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "Name a model"),
+        (("tiny-llama",), "at least one --suite"),
+        (("tiny-llama", "--suite", "small", "--limit", "0"), "--limit is 0"),
+        (("tiny-llama", "--suite", "small", "--item-seconds", "0"), "--item-seconds is 0"),
+        (("tiny-llama", "--suite", "small", "--out", "s3://bucket/x"), "give a local folder"),
+        (("tiny-llama", "--suite", "small", "--option", "url"), "--option url is not NAME=VALUE"),
+        (("tiny-llama", "--suite", "small", "--url", "http://x"), "takes --engine openai"),
+        (("m", "--suite", "small", "--engine", "openai"), "needs the endpoint's --url"),
+        (("m", "--suite", "small", "--engine", "openai", "--url", "x"), "give one such as"),
+        (("m", "--suite", "small", "--engine", "openai", "--url", "http://x", "--max-length", "9"), "has its own"),
+        (("no-such-model", "--suite", "small"), "is no model"),
+        (("tiny-llama", "--suite", "small", "--max-length", "99999"), "takes from 2 to 2048 tokens"),
+        (("tiny-llama", "--suite", "small", "--template", "what"), "no chat template 'what'"),
+    ],
+)
+def test_what_is_refused(words: Sequence[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        run(parse(*words))
+
+
+def test_settings_come_from_flags_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTFLAN_DATA", "folder")
+    settings = settings_of(parse("--option", "a=b=c", "--option", "url=http://x", "--prompt", "json"))
+    assert settings == Settings("folder", "json", {"a": "b=c", "url": "http://x"})
+    assert settings_of(parse("--data", "other")).data == "other"
+
+
+def test_an_endpoint_is_identified_by_its_address() -> None:
+    plans = [plan_of(parse("m", "--engine", "openai", "--url", url)) for url in ("http://a", "http://b")]
+    assert plans[0][0].identity != plans[1][0].identity
+    assert plans[0][1].label != plans[1][1].label
+
+
+def test_the_table_counts_errors_and_shows_unknown_numbers() -> None:
+    row = {"value": 0.5, "n": 3, "low": 0.25, "high": 0.75, "better": "high", "scale": 100}
+    summary = {
+        "benchmark": "x",
+        "items": 5,
+        "asked": {"of": 9},
+        "errors": {"items": 2, "reasons": {"environment: gone": 2}},
+        "metrics": {"a": row, "b": {**row, "value": None, "low": None, "high": None, "n": 0, "scale": 1}},
+    }
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(result_table(summary))
+    text = capture.get()
+    assert "5 items of 9, 2 errors in no mean (2 x environment: gone)" in " ".join(text.split())
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
+    assert cells == [["a", "50.0", "25.0 to 75.0", "3", "high"], ["b", "-", "-", "0", "high"]]

@@ -270,7 +270,7 @@ def parse_json(text: str, keys: Keys = JSON_KEYS) -> Step | None:
     while position >= 0:
         try:
             value, end = decoder.raw_decode(text, position)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter where brackets are nested a thousand deep
             position = text.find("{", position + 1)
             continue
         if isinstance(value, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agentflan_ray.analyse import findings, places, sections_run, sections_search, summary, tables
+from agentflan_ray.analyse import findings, places, sections_evaluation, sections_run, sections_search, summary, tables
 from agentflan_ray.analyse.analysis import Analysis, analyse
 from agentflan_ray.analyse.frame import Run
 from agentflan_ray.analyse.headline import Headline, headline
@@ -61,9 +61,11 @@ def _page(run: Run, analysis: Analysis) -> str:
 def _sections(run: Run, analysis: Analysis) -> list[tuple[str, str, list[Html]]]:
     """Anchor, heading and content. What a place cannot hold is left out; what it could and does not, says why."""
     is_run, has_mixes = run.origin == "run folder", not findings.is_generic(run)
+    benchmarks = sections_evaluation.of_run(run.folder) if is_run else []
     chosen: list[tuple[bool, str, str, list[Html]]] = [
         (True, "done", "What was done", sections_run.done(run)),
         (is_run, "compare", "Base against best", sections_run.comparison(run) if is_run else []),
+        (bool(benchmarks), "benchmarks", "Benchmarks", benchmarks),
         (True, "trials", "Trials", sections_run.trials(run)),
         (is_run, "mixture", "The best mixture", sections_run.mixture(run) if is_run else []),
         (run.proof is not None, "proof", "Is it the best?", sections_search.proof(run)),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agentflan_ray.evaluate.engine import Plan
     from agentflan_ray.evaluate.results import Model
 
-PROMPTS = ("react", "json", "native", "plain")
+PROMPTS = ("react", "json", "string", "native", "plain")
 ENGINES = ("transformers", "vllm", "openai")
 
 

@@ -40,7 +40,7 @@ BENCHMARKS: dict[str, str] = {
 returns the benchmark, or raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable`."""
 
 SUITES: dict[str, tuple[str, ...]] = {
-    "held-out": ("hotpotqa", "sciworld", "teval", "teval-open"),
+    "held-out": ("hotpotqa", "sciworld", "teval", "teval-open", "webarena"),
     "general": ("mmlu", "gsm8k", "humaneval", "ifeval"),
     "function-calling": ("bfcl", "toolbench-choice"),
     "held-in": ("alfworld", "webshop", "mind2web", "agentbench-db", "agentbench-kg", "agentbench-os"),

@@ -255,9 +255,8 @@ class _Sandbox:
                 if b"}" in info:
                     break
             if b"}" not in info:
-                process.wait()
-                assert process.stderr is not None
-                raise EnvironmentDied(process.stderr.read().decode("utf-8", "replace").strip())
+                said = process.communicate()[1]
+                raise EnvironmentDied(said.decode("utf-8", "replace").strip())
             if self.switch:
                 for kind in ("uid_map", "gid_map"):
                     # Bubblewrap itself, our user 0, is the last id inside; everyone else is nobody outside.

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 POLL_SECONDS = 0.05
@@ -82,8 +83,8 @@ class Inside:
                     start_new_session=True,
                     **self._identity,
                 )
-            except OSError as error:
-                return {"returncode": 127, "stdout": "", "stderr": f"{argv[0]}: {error.strerror}", "killed": ""}
+            except (OSError, ValueError) as error:  # no such program, or arguments that no program can have
+                return {"returncode": 127, "stdout": "", "stderr": f"{argv[0]!r}: {error}", "killed": ""}
         assert process.stdout is not None
         assert process.stderr is not None
         kept, why = _read(
@@ -174,7 +175,7 @@ def _feed(stdin: Any, data: bytes) -> None:
         stdin.flush()
 
 
-def _read(files: list[int], done: Any, seconds: float, output_bytes: int) -> tuple[list[bytes], str]:
+def _read(files: list[int], done: Callable[[], bool], seconds: float, output_bytes: int) -> tuple[list[bytes], str]:
     """What comes from ``files`` until ``done()``, and why it was cut off, if it was: ``time`` or ``output``."""
     kept = {file: bytearray() for file in files}
     end = time.monotonic() + seconds
@@ -233,12 +234,12 @@ def _kill_descendants(top: int) -> None:
 def main() -> None:
     """Answers requests until the input ends."""
     set_dumpable, ambient, clear_all = 4, 47, 4
-    prctl = ctypes.CDLL(None).prctl
+    prctl: Any = ctypes.CDLL(None).prctl
     prctl(set_dumpable, 0, 0, 0, 0)
     prctl(ambient, clear_all, 0, 0, 0)  # else an ordinary user would keep Bubblewrap's capabilities
     inside = Inside(json.loads(sys.stdin.readline()))
     threading.Thread(target=inside.watch, daemon=True).start()
-    operations = {"run": inside.run, "shell": inside.shell}
+    operations: dict[str, Callable[..., dict[str, Any]]] = {"run": inside.run, "shell": inside.shell}
     for line in sys.stdin:
         request = json.loads(line)
         inside.reap()

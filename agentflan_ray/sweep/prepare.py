@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import ray
+
 from agentflan_ray import storage
 from agentflan_ray.corpus.build import Order, ToolboxDraw, build
 from agentflan_ray.corpus.store import Corpus

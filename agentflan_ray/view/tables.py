@@ -71,6 +71,9 @@ def plan_table(plan: Plan) -> Table:
     for name, asked in plan.asked.items():
         numbers = (f"{asked:.1%}", f"{plan.realised[name]:.1%}", f"{plan.repeats[name]:.2f}")
         table.add_row(name, *numbers, f"{plan.unread[name]:,}")
+        # Forms and cases only where the mixture asks for shares of them.
+        for part in (part for part in plan.asked_parts if part.startswith(f"{name}/")):
+            table.add_row(f"  {part}", f"{plan.asked_parts[part]:.1%}", f"{plan.realised_parts[part]:.1%}", "", "")
     return table
 
 

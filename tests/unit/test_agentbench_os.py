@@ -90,10 +90,10 @@ def test_what_a_model_breaks_is_told_and_bounded() -> None:
     assert request is not None
     assert len(request.messages[-1]["content"]) < 900
     assert request.messages[-1]["content"].endswith("[truncated because the output is too long]")
-    episode.take(Reply("Act: bash\n```bash\nrm -rf /root /etc /usr/bin /tmp; mkdir /root; echo ok\n```"))
+    episode.take(Reply("Act: bash\n```bash\nrm -rf /root /etc /usr/bin /tmp 2>/dev/null; echo ok\n```"))
     request = episode.ask()
     assert request is not None
-    assert request.messages[-1]["content"].endswith("ok")
+    assert request.messages[-1]["content"] == "The output of the OS:\n\nok\n"
     episode.take(Reply("Act: answer(airport)"))
     assert benchmark.score(item, episode.outcome())["success"] == 1
     episode.close()

@@ -38,6 +38,7 @@ def test_a_program_runs_with_its_input_files_and_exit_status() -> None:
     )
     assert finished == Finished(3, "in\nkept\n/work\n", "no\n", False, "")
     assert run(["no-such-program"], limits=LIMITS).returncode == 127
+    assert run(["echo", "\ud800\0"], limits=LIMITS).returncode == 127
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../../b", "", "a\0b"])

@@ -175,13 +175,12 @@ def test_several_objectives_spare_the_front_and_stop_what_is_dominated() -> None
 
 
 def test_settings_are_checked() -> None:
-    for change, words in [
-        ({"reduction_factor": 1.0}, "reduction_factor must be above 1, but is 1.0"),
-        ({"threshold": 0.0}, "threshold must lie between 0 and 1, but is 0.0"),
-        ({"min_trials": 1}, "min_trials must be at least 2, but is 1"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            Promotion(**change)
+    with pytest.raises(ValueError, match="reduction_factor must be above 1, but is 1.0"):
+        Promotion(reduction_factor=1.0)
+    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, but is 0.0"):
+        Promotion(threshold=0.0)
+    with pytest.raises(ValueError, match="min_trials must be at least 2, but is 1"):
+        Promotion(min_trials=1)
 
 
 # ---- the scheduler -------------------------------------------------------------------------------------------------

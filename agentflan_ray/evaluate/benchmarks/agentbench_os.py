@@ -90,10 +90,14 @@ class OsEpisode:
                 + item.data["question"],
             },
         ]
-        for script in item.data["init"]:
-            self._execute(script)
-        if item.data["start"]:
-            self._shell.command(item.data["start"])
+        try:
+            for script in item.data["init"]:
+                self._execute(script)
+            if item.data["start"]:
+                self._shell.command(item.data["start"])
+        except BaseException:
+            self._shell.close()
+            raise
 
     def ask(self) -> Request | None:
         return None if self._end else Request(tuple(self._messages), max_new_tokens=self._protocol.new_tokens)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from agentflan_ray import storage
 from agentflan_ray.evaluate import compare
+from agentflan_ray.evaluate.composite import HELD_IN, held_in
 
 
 def add_compare_command(commands: Any) -> None:
@@ -40,7 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(compare.leaderboard_table(board))
         if beside:
             console.print(paper_rows(beside))
-        rows: dict[str, Any] = {"leaderboard": board, "paper": beside}
+        composites = [each for each in _composites(first) if len(each["missing"]) < len(HELD_IN)]
+        for each in composites:
+            console.print(composite_line(each))
+        rows: dict[str, Any] = {"leaderboard": board, "paper": beside, "held_in": composites}
     else:
         second = compare.load(Path(arguments.second))
         for place, results in ((arguments.first, first), (arguments.second, second)):
@@ -55,6 +59,18 @@ def run(arguments: argparse.Namespace) -> None:
         write(Path(arguments.first), Path(arguments.html))
     if arguments.json is not None:
         storage.write_json(arguments.json, rows)
+
+
+def composite_line(row: dict[str, Any]) -> str:
+    """AgentTuning's composite of one model in words, or what it lacks."""
+    if row["missing"]:
+        return f"Held-in composite of {row['model']}: not without {', '.join(row['missing'])}."
+    return f"Held-in composite of {row['model']}: {row['value']:.3g} ({row['low']:.3g} … {row['high']:.3g})."
+
+
+def _composites(results: list[compare.Result]) -> list[dict[str, Any]]:
+    models = dict.fromkeys(result.model for result in results)
+    return [held_in([result for result in results if result.model == model]) for model in models]
 
 
 def paper_rows(rows: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""AgentTuning's composite of the held-in tasks (Zeng et al., arXiv 2310.12823, section 3.1), which Agent-FLAN reports."""
+"""AgentTuning's composite of the held-in tasks (Zeng et al., arXiv 2310.12823, section 3.1); Agent-FLAN reports it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ outweighs the others. With these the eight published composites come out within 
 
 
 def held_in(results: Sequence[Result]) -> dict[str, Any]:
-    """``{"model", "value", "low", "high", "missing"}`` of one model's results: the mean over the six tasks of headline /
-    weight.
+    """``{"model", "value", "low", "high", "missing"}`` of one model's results: the mean over the six tasks of headline
+    over weight.
 
     Without all six there is no composite: ``value`` is None and ``missing`` names the others. The interval combines the
     tasks' own (Zou and Donner 2008), which are independent of each other.

@@ -85,18 +85,6 @@ class Generator(Protocol):
     def __call__(self, conversations: Sequence[Conversation], max_new_tokens: int) -> list[str]: ...
 
 
-class EngineGenerator:
-    """An engine as a :class:`Generator`: what the embedded evaluation of a search asks."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __call__(self, conversations: Sequence[Conversation], max_new_tokens: int) -> list[str]:
-        """The replies' texts; a prompt that does not fit into the model's context has an empty one."""
-        requests = [Request(tuple(conversation), max_new_tokens) for conversation in conversations]
-        return [future.result().text for future in [self._engine.submit(request) for request in requests]]
-
-
 class TransformersGenerator:
     """Greedy generation with a loaded transformers model, in batches of conversations of like length.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from typing import Any
 
-from agentflan_ray.evaluate.engine import EngineGenerator, generation_dtype
+from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.toolbox import Scored, run
 
@@ -21,12 +20,11 @@ def score_model(
 ) -> tuple[list[Scored], float]:
     """Scores of every item and the seconds they took, model loading left out.
 
-    ``batch_size`` replies are generated at once. ``template`` names a chat template for a model without one.
+    ``template`` names a chat template for a model without one.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    from agentflan_ray.evaluate.engines.transformers import TransformersEngine, TransformersSettings
     from agentflan_ray.tokens.tokenizer import load_tokenizer
 
     on_gpu = torch.cuda.is_available()
@@ -37,7 +35,6 @@ def score_model(
     )
     model = model.to("cuda" if on_gpu else "cpu")
     began = time.perf_counter()
-    settings = TransformersSettings(num_slots=batch_size)
-    with closing(TransformersEngine(model, load_tokenizer(path, template), path, settings)) as engine:
-        scored = run(select_items(split, num_per_case), EngineGenerator(engine))
+    generator = TransformersGenerator(model, load_tokenizer(path, template), batch_size)
+    scored = run(select_items(split, num_per_case), generator)
     return scored, time.perf_counter() - began

@@ -17,8 +17,8 @@ from typing import Any
 import ray
 
 from agentflan_ray.evaluate.benchmark import Reply, Request
-from agentflan_ray.evaluate.engine import Plan, generation_dtype
-from agentflan_ray.evaluate.engines.transformers import TransformersPlan
+from agentflan_ray.evaluate.engine import Plan
+from agentflan_ray.evaluate.engines.transformers import TransformersPlan, default_dtype
 
 _THREADS = 512
 """Requests that an actor may hold: those that its engine answers and those that wait for it."""
@@ -58,7 +58,7 @@ def spread(plan: Plan, replicas: int) -> ReplicasPlan:
     gpus = float(there.get("GPU", 0) > 0)
     if isinstance(plan, TransformersPlan) and plan.dtype is None:
         # Decided here: this machine may be a head without a GPU.
-        plan = replace(plan, dtype=str(generation_dtype(bool(gpus))).removeprefix("torch."))
+        plan = replace(plan, dtype=default_dtype(bool(gpus)))
     return ReplicasPlan(plan, replicas, 1.0 if gpus else max(1.0, there["CPU"] // replicas), gpus)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import threading
@@ -427,7 +428,7 @@ def small_toolbox() -> ToolboxBenchmark:
 def test_the_toolbox_scores_as_the_search_does(agent: str, small_toolbox: ToolboxBenchmark) -> None:
     items = [item for item, _ in small_toolbox._items.values()]
     gold = {item.query: item for item in items}
-    say = AGENTS.get(agent, lambda request: oracle(request, gold))
+    say: Callable[[Request], str] = AGENTS[agent] if agent in AGENTS else functools.partial(oracle, gold=gold)
 
     def generate(conversations: Sequence[list[dict[str, str]]], max_new_tokens: int) -> list[str]:
         return [say(Request(tuple(each), max_new_tokens)) for each in conversations]

@@ -129,9 +129,10 @@ def _searcher(
 
 
 def _learnt_from(setup: TrialSetup, number: int) -> Mapping[str, int] | None:
-    """Supervised tokens by bucket of a trial, from its plan's facts; None where it was never planned."""
+    """Supervised tokens by bucket of a trial, from its plan's facts; None where it was never planned, or by a version
+    that did not count them."""
     facts = storage.join(setup.folder(trial_name(number)), "trial.json")
-    return dict(storage.read_json(facts)["buckets"]) if storage.exists(facts) else None
+    return storage.read_json(facts).get("buckets") if storage.exists(facts) else None
 
 
 def _run(recipe: SweepRecipe, setup: TrialSetup, job: Job, searcher: StudySearcher, study: str) -> None:
@@ -172,4 +173,5 @@ def _finish_records(setup: TrialSetup, job: Job, searcher: StudySearcher) -> Non
 def _ending(known: FrozenTrial) -> Ending:
     kind = known.user_attrs.get("mix", "search")
     reason, rungs = known.user_attrs.get("reason"), known.user_attrs.get("rungs", ())
-    return Ending(trial_name(known.number), kind, STATES[known.state], reason, rungs)
+    # A trial that this driver lost to another one (its lease ran out) is still running there.
+    return Ending(trial_name(known.number), kind, STATES.get(known.state, "given up"), reason, rungs)

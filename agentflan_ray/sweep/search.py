@@ -173,5 +173,7 @@ def _finish_records(setup: TrialSetup, job: Job, searcher: StudySearcher) -> Non
 def _ending(known: FrozenTrial) -> Ending:
     kind = known.user_attrs.get("mix", "search")
     reason, rungs = known.user_attrs.get("reason"), known.user_attrs.get("rungs", ())
-    # A trial that this driver lost to another one (its lease ran out) is still running there.
-    return Ending(trial_name(known.number), kind, STATES.get(known.state, "given up"), reason, rungs)
+    if known.state not in STATES:
+        # This driver's lease ran out; the trial goes on there, and its end is written there.
+        return Ending(trial_name(known.number), kind, "failed", "another driver took the trial over", rungs)
+    return Ending(trial_name(known.number), kind, STATES[known.state], reason, rungs)

@@ -175,9 +175,9 @@ def test_several_objectives_spare_the_front_and_stop_what_is_dominated() -> None
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(ValueError, match="reduction_factor must be above 1, but is 1.0"):
+    with pytest.raises(ValueError, match=r"reduction_factor must be above 1, but is 1\.0"):
         Promotion(reduction_factor=1.0)
-    with pytest.raises(ValueError, match="threshold must lie between 0 and 1, but is 0.0"):
+    with pytest.raises(ValueError, match=r"threshold must lie between 0 and 1, but is 0\.0"):
         Promotion(threshold=0.0)
     with pytest.raises(ValueError, match="min_trials must be at least 2, but is 1"):
         Promotion(min_trials=1)

@@ -402,6 +402,7 @@ def promoted(sampler: MixtureSampler, num: int, seed: int, *, keeps_rungs: bool)
     return study
 
 
+@pytest.mark.slow
 def test_what_was_stopped_at_a_rung_still_teaches() -> None:
     """Mean regret over five searches of 14 trials, half of them stopped; the median random mixture's is 0.3."""
 

@@ -77,6 +77,7 @@ def test_the_end_is_foretold_from_the_losses_where_no_rung_is_scored() -> None:
     assert np.abs(posterior.mean[10:] - truth[10:]).max() < 0.1
 
 
+@pytest.mark.slow
 def test_intervals_hold_what_they_say() -> None:
     """Of true values at the end nine in ten should lie within 1.645 standard deviations; of 1,440 it was 0.86."""
     inside = []

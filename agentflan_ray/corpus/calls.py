@@ -26,7 +26,13 @@ def write_arguments(arguments: str) -> str:
     values = json.loads(arguments)
     if not values:
         return NO_ARGUMENTS
-    return "\n".join(f"{json_text(name)[1:-1]}: {json_text(value)}" for name, value in values.items())
+    return "\n".join(f"{_name(name)}: {json_text(value)}" for name, value in values.items())
+
+
+def _name(name: str) -> str:
+    """As JSON without its quotes; a blank at the beginning is escaped, because turns are trimmed."""
+    text = json_text(name)[1:-1]
+    return f"\\u{ord(text[0]):04x}{text[1:]}" if text[:1].isspace() else text
 
 
 def read_arguments(text: str) -> dict[str, Any]:

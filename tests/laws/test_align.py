@@ -219,6 +219,12 @@ def test_arguments_in_plain_lines_are_invertible(text: str) -> None:
     assert read_arguments(write_arguments(text)) == json.loads(text)
 
 
+def test_a_name_that_begins_with_a_blank_survives_trimming() -> None:
+    text = write_arguments('{" ": null, " x": 1}')
+    assert text == "\\u0020: null\n\\u0020x: 1"
+    assert read_arguments(text.strip()) == {" ": None, " x": 1}
+
+
 @given(st.dictionaries(names, json_values, max_size=4))
 @few
 def test_arguments_of_a_python_call_are_invertible(values: dict[str, object]) -> None:

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agentflan_ray.evaluate.benchmark import Item, Metric, Reply, Request
-from agentflan_ray.evaluate.engine import TransformersGenerator
+from agentflan_ray.evaluate.engines.prompts import Prompter
 from agentflan_ray.evaluate.engines.transformers import TransformersEngine, TransformersSettings
 from agentflan_ray.evaluate.items import select_items
 from agentflan_ray.evaluate.runner import evaluate
@@ -112,8 +112,25 @@ def static(
 ) -> tuple[list[str], float]:
     """The replies of ``generate`` in batches, and their seconds."""
     began = clock()
-    conversations = [[dict(message) for message in request.messages] for request in requests]
-    replies = TransformersGenerator(model, tokenizer, batch_size)(conversations, REPLY_TOKENS)
+    prompter = Prompter(tokenizer)
+    prompts = [prompter.encode(prompter.text(request)) for request in requests]
+    order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+    replies = [""] * len(prompts)
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        batch = tokenizer.pad(
+            {"input_ids": [prompts[number].tolist() for number in chosen]},
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            output = model.generate(
+                **batch, max_new_tokens=REPLY_TOKENS, do_sample=False, temperature=None, top_p=None, top_k=None
+            )
+        new = output[:, batch["input_ids"].shape[1] :]
+        for number, text in zip(chosen, tokenizer.batch_decode(new, skip_special_tokens=True), strict=True):
+            replies[number] = text.strip()
     return replies, clock() - began
 
 

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 def open_generator(recipe: TeacherRecipe) -> Generate:
     """Load the recipe's model; it takes the likeliest token always, as the recipe's temperature of 0 says."""
-    from agentflan_ray.evaluate.engine import TransformersGenerator
-    from agentflan_ray.train.models import load_model, load_tokenizer
+    from agentflan_ray.evaluate.engine import ask_all
+    from agentflan_ray.evaluate.engines.transformers import TransformersPlan
+    from agentflan_ray.train.models import resolve
 
     assert recipe.temperature == 0, "Models of this cluster generate greedily."
-    generate = TransformersGenerator(load_model(recipe.model), load_tokenizer(recipe.model))
-    return lambda conversations: generate(conversations, recipe.max_tokens)
+    engine = TransformersPlan(resolve(recipe.model), recipe.model).open()
+    return lambda conversations: ask_all(engine, conversations, recipe.max_tokens)

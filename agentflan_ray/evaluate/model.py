@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from contextlib import closing
+from functools import partial
 
-from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
+from agentflan_ray.evaluate.engine import ask_all
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.toolbox import Scored, run
 
@@ -23,18 +24,13 @@ def score_model(
     ``template`` names a chat template for a model without one.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
-    from agentflan_ray.tokens.tokenizer import load_tokenizer
+    from agentflan_ray.evaluate.engines.transformers import TransformersPlan, TransformersSettings
 
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
+    if not torch.cuda.is_available():
         torch.set_num_threads(num_threads)  # Ray starts a task with one thread where it is given one CPU
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=generation_dtype(on_gpu), use_safetensors=True, trust_remote_code=False
-    )
-    model = model.to("cuda" if on_gpu else "cpu")
-    began = time.perf_counter()
-    generator = TransformersGenerator(model, load_tokenizer(path, template), batch_size)
-    scored = run(select_items(split, num_per_case), generator)
-    return scored, time.perf_counter() - began
+    settings = TransformersSettings(template=template, num_slots=batch_size)
+    with closing(TransformersPlan(path, path, settings).open()) as engine:
+        began = time.perf_counter()
+        scored = run(select_items(split, num_per_case), partial(ask_all, engine))
+        return scored, time.perf_counter() - began

@@ -55,14 +55,10 @@ class Scored:
     scores: dict[str, float]
 
 
-def run(
-    items: Sequence[EvaluationItem], generate: Generator, on_round: Callable[[int], None] | None = None
-) -> list[Scored]:
-    """Run all items, a round of replies at a time, and score them. ``on_round(num_running)`` shows progress."""
+def run(items: Sequence[EvaluationItem], generate: Generator) -> list[Scored]:
+    """Run all items, a round of replies at a time, and score them."""
     episodes = [start(item, number) for number, item in enumerate(items)]
     while running := [episode for episode in episodes if not episode.done]:
-        if on_round is not None:
-            on_round(len(running))
         replies = generate([episode.conversation for episode in running], REPLY_TOKENS)
         for episode, reply in zip(running, replies, strict=True):
             advance(episode, reply)

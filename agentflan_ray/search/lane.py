@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from agentflan_ray.tokens.blocks import OpenBlocks
+from agentflan_ray.train import watch
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
 if TYPE_CHECKING:
@@ -51,24 +52,25 @@ def train_here(
 ) -> None:
     """Train in this process, which is Tune's trial, and report each step to Tune; see :func:`loop.train`.
 
-    Raises what the training raises.
+    A process that hangs in its steps ends after ``watch.HANG_SECONDS``, and Tune starts the trial anew. Raises what the
+    training raises.
     """
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(STOP_SECONDS)  # read in this process
     began = time.perf_counter()
     from agentflan_ray.train.loop import train
 
     startup = {"libraries": time.perf_counter() - began}
-    with tempfile.TemporaryDirectory(prefix="agentflan-lane-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="agentflan-lane-") as scratch, watch.watching_ends():
         try:
             train(
                 recipe,
                 placement,
-                blocks(),
+                watch.Watched(blocks(), watch.HANG_SECONDS),
                 report=_report,
-                validation=validation(),
+                validation=watch.Watched(validation(), watch.HANG_SECONDS),
                 scratch=Path(scratch),
-                finish=finish,
-                rungs=rungs,
+                finish=watch.unwatched(finish),
+                rungs=None if rungs is None else watch.unwatched_rungs(rungs),
                 tensorboard=Path(tensorboard) if tensorboard else None,
                 startup=startup,
             )
@@ -80,6 +82,7 @@ def _report(metrics: dict[str, Any], folder: Path | None) -> None:
     """Tune learns the metrics; a trial of a search leaves no model."""
     if folder is not None:
         shutil.rmtree(folder)
+    watch.pause()
     tune.report(metrics)
 
 

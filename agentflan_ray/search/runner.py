@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -122,6 +123,8 @@ def run(
         # trust a snapshot that may be older than the study.
         _tuner_kwargs={"resume_config": ResumeConfig()} if resume else None,
     )
+    # Tune (2.60) starts the processes of trials one after another, unless its own ConcurrencyLimiter bounds a searcher.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(searcher.max_concurrent)
     searcher.begin(f"{storage_path}/{name}")
     try:
         results = tuner.fit()

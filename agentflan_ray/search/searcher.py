@@ -11,7 +11,8 @@ What a trial reports (``ray.tune.report``), as flat or nested dictionaries:
 
 - on the way, ``tokens`` (trained so far) and ``validation_loss``, which is kept as the trial's curve; at a rung also
   ``rung`` (the part of its data that it has read), and what is known there of the metrics of the end;
-- at its end, once, ``trial_state="complete"`` with every objective and every constrained metric.
+- at its end, once, ``trial_state="complete"`` with every objective and every constrained metric, or
+  ``trial_state="failed"`` with a ``reason``, where to start it again would not help.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ STANDARD_ERROR = "standard_error"
 
 TRIAL_STATE = "trial_state"
 COMPLETE = "complete"
+FAILED = "failed"
+REASON = "reason"
 TOKENS = "tokens"
 VALIDATION_LOSS = "validation_loss"
 
@@ -210,7 +213,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         self._numbers = {
             trial.user_attrs["tune_trial"]: trial.number for trial in self.trials() if "tune_trial" in trial.user_attrs
         }
-        with self._alone():
+        with self.alone():
             self._enqueue(mixes or {})
 
     def trials(self) -> list[FrozenTrial]:
@@ -279,7 +282,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         if self.all_failed and self.num_failed >= self.stop_after_failures:
             return None if self._live else Searcher.FINISHED
         driver = self._taking_part()
-        with self._alone():
+        with self.alone():
             trial = self._next(driver)
             if not isinstance(trial, Trial):
                 return trial
@@ -345,7 +348,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         if trial_id not in self._numbers:
             logger.warning("Tune restored the trial %s, which the study does not know; it is not run.", trial_id)
             return False
-        with self._alone():
+        with self.alone():
             frozen = self.trial_of(trial_id)
             if frozen.state != TrialState.RUNNING or driver.runs(frozen.user_attrs.get("driver")):
                 return False
@@ -355,6 +358,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             trial.set_user_attr("driver", driver.id)
         self._start(trial_id, trial)
         return True
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps the study's other drivers waiting: between counting or looking and asking or enqueueing."""
+        assert self.study is not None
+        assert self._engine is not None
+        return alone(self._engine, self.study.study_name)
 
     def has_lost(self, trial_id: str) -> bool:
         """Whether another driver has taken a live trial up, because this one was silent for too long."""
@@ -466,11 +475,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             if name not in known:
                 self.study.enqueue_trial(dict(parameters), user_attrs={"mix": name})
 
-    def _alone(self) -> contextlib.AbstractContextManager[None]:
-        assert self.study is not None
-        assert self._engine is not None
-        return alone(self._engine, self.study.study_name)
-
     def _taking_part(self) -> Driver:
         """This driver; without Tune's runner around it, the study's name names the experiment."""
         assert self.study is not None
@@ -502,7 +506,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         if self._evidence is None or orphan.user_attrs.get(CORPUS, self._evidence.corpus) == self._evidence.corpus:
             return False
         trial = Trial(self.study, orphan._trial_id)
-        trial.set_user_attr("reason", "the corpus has changed since it was interrupted")
+        trial.set_user_attr(REASON, "the corpus has changed since it was interrupted")
         self.study.tell(trial, state=TrialState.FAIL)
         return True
 
@@ -546,7 +550,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             live.trial.set_user_attr("metrics", _numbers_in(report))
         state, reason = self._verdict(live, result, error)
         if reason:
-            live.trial.set_user_attr("reason", reason)
+            live.trial.set_user_attr(REASON, reason)
         if self._evidence is not None and (read := self._evidence.of(live.trial.number)) is not None:
             live.trial.set_user_attr(BUCKETS, read)
         values = None
@@ -572,6 +576,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]  # ray is untyped
             return TrialState.FAIL, live.error
         if not result:
             return TrialState.PRUNED, None
+        if result.get(TRIAL_STATE) == FAILED:
+            return TrialState.FAIL, str(result[REASON])
         if not math.isfinite(float(result.get(VALIDATION_LOSS, 0.0))):
             return TrialState.FAIL, f"{VALIDATION_LOSS} is {result[VALIDATION_LOSS]} at {result.get(TOKENS)} tokens"
         if result.get(TRIAL_STATE) == COMPLETE:

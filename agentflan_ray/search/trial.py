@@ -10,12 +10,14 @@ With rungs a trial reads its data in nested increments and goes on at each rung 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +27,7 @@ from ray import tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from agentflan_ray import storage
-from agentflan_ray.evaluate.engine import TransformersGenerator, generation_dtype
+from agentflan_ray.evaluate.engine import ask_all
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.measures import WEIGHTED, ItemScores, estimate, weighted
 from agentflan_ray.evaluate.model import score_model
@@ -34,13 +36,13 @@ from agentflan_ray.evaluate.toolbox import PLAIN_CASES, Scored, run, samples_of,
 from agentflan_ray.mixture import make_plan, nested
 from agentflan_ray.search import lane
 from agentflan_ray.search.promotion import END
-from agentflan_ray.search.searcher import COMPLETE, STANDARD_ERROR, TRIAL_NUMBER, TRIAL_STATE
+from agentflan_ray.search.searcher import COMPLETE, FAILED, REASON, STANDARD_ERROR, TRIAL_NUMBER, TRIAL_STATE
 from agentflan_ray.search.space import to_mixture
 from agentflan_ray.tokens.blocks import OpenBlocks, write_plan
 from agentflan_ray.tokens.buckets import learnt_from
 from agentflan_ray.tokens.tokenise import TokenStore, to_index
 from agentflan_ray.train.recipe import Placement, TrainRecipe
-from agentflan_ray.train.trainer import make_trainer
+from agentflan_ray.train.trainer import REPEATING, make_trainer
 
 JUDGED = "judge"
 """Stem of the files of a retraining's scores on the items that judge."""
@@ -285,10 +287,19 @@ def trial_name(number: int) -> str:
 
 
 def run_trial(config: dict[str, Any], setup: TrialSetup, seed: int) -> None:
-    """The trial function that Tune runs: each report of the workers goes to Tune, and so to scheduler and study."""
+    """The trial function that Tune runs: each report of the workers goes to Tune, and so to scheduler and study.
+
+    In a lane, what would come again is reported as the trial's end: Tune starts a trial that raised once more.
+    """
     parameters = {key: value for key, value in config.items() if key != TRIAL_NUMBER}
     name = trial_name(config[TRIAL_NUMBER])
-    train_trial(setup, name, parameters, seed, at_rungs=True, in_lane=lane.fits(setup.train, setup.placement))
+    in_lane = lane.fits(setup.train, setup.placement)
+    try:
+        train_trial(setup, name, parameters, seed, at_rungs=True, in_lane=in_lane)
+    except REPEATING as error:
+        if not in_lane:
+            raise
+        tune.report({TRIAL_STATE: FAILED, REASON: f"{type(error).__name__}: {error}"})
 
 
 def write_evaluation(
@@ -354,13 +365,17 @@ def _score_here(
     """Scores of a model in this process, and the seconds they took."""
     import torch
 
+    from agentflan_ray.evaluate.engines.transformers import TransformersEngine, TransformersSettings, default_dtype
+
     began = time.perf_counter()
     # Products of single tokens gain nothing from fast inputs and pay for their conversion (twice the time).
     torch.set_float32_matmul_precision("highest")
     # A copy: the trained weights are exported or trained further as they are.
-    quick = copy.deepcopy(model).to(generation_dtype(setup.placement.use_gpu))
-    generate = TransformersGenerator(quick, tokenizer, setup.evaluation_batch)
-    return run(select_items(split, dict(items)), generate), time.perf_counter() - began
+    ours = copy.deepcopy(model).to(getattr(torch, default_dtype(setup.placement.use_gpu)))
+    settings = TransformersSettings(num_slots=setup.evaluation_batch)
+    with contextlib.closing(TransformersEngine(ours, tokenizer, setup.train.model, settings)) as engine:
+        scored = run(select_items(split, dict(items)), partial(ask_all, engine))
+    return scored, time.perf_counter() - began
 
 
 def _score_export(setup: TrialSetup, name: str, model: str) -> dict[str, Any]:

@@ -82,20 +82,21 @@ def recommend(searcher: StudySearcher, num_trials: int, say: Callable[[str], Non
     assert searcher.study is not None
     sampler = searcher.study.sampler
     assert isinstance(sampler, MixtureSampler)
-    known = [trial for trial in searcher.trials() if trial.user_attrs.get(RECOMMENDED_AFTER) == num_trials]
-    if known:
-        return not known[-1].state.is_finished()
-    complete = [trial for trial in searcher.trials() if trial.state == TrialState.COMPLETE]
-    if len(complete) < 2:
-        say("Nothing is recommended: that takes two complete trials")
-        return False
-    parameters = sampler.recommend(searcher.study)
-    for trial in complete:
-        if is_same_point(trial.params, parameters):
-            say(f"What the sampler recommends was tried already, as trial {trial.number}")
+    with searcher.alone():  # drivers that share a study may all be at its end
+        known = [trial for trial in searcher.trials() if trial.user_attrs.get(RECOMMENDED_AFTER) == num_trials]
+        if known:
+            return not known[-1].state.is_finished()
+        complete = [trial for trial in searcher.trials() if trial.state == TrialState.COMPLETE]
+        if len(complete) < 2:
+            say("Nothing is recommended: that takes two complete trials")
             return False
-    say("Trying the mix that the sampler recommends")
-    searcher.study.enqueue_trial(parameters, user_attrs={"mix": RECOMMENDED, RECOMMENDED_AFTER: num_trials})
+        parameters = sampler.recommend(searcher.study)
+        for trial in complete:
+            if is_same_point(trial.params, parameters):
+                say(f"What the sampler recommends was tried already, as trial {trial.number}")
+                return False
+        say("Trying the mix that the sampler recommends")
+        searcher.study.enqueue_trial(parameters, user_attrs={"mix": RECOMMENDED, RECOMMENDED_AFTER: num_trials})
     return True
 
 

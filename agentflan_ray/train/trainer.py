@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import faulthandler
 import json
 import logging
 import re
@@ -38,7 +37,8 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from agentflan_ray import storage
-from agentflan_ray.tokens.block import Block, Blocks, Group
+from agentflan_ray.tokens.block import Blocks
+from agentflan_ray.train import watch
 from agentflan_ray.train.environment import prepare_driver
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
@@ -55,10 +55,7 @@ MAX_FAILURES = 3
 KEPT_CHECKPOINTS = 2
 """The newest, and the one before it to go back to where the newest is damaged."""
 
-HANG_SECONDS = 1800
-"""How long a worker may make no step, or let others wait, before all are started again; PyTorch's own default."""
-
-_REPEATING = (ValueError, FloatingPointError)
+REPEATING = (ValueError, FloatingPointError)
 """What comes again with the same step, so that starting workers again would not help."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -82,7 +79,7 @@ def make_trainer(
     card: dict[str, Any] | None = None,
     tensorboard: str | None = None,
     max_failures: int = MAX_FAILURES,
-    hang_seconds: int = HANG_SECONDS,
+    hang_seconds: int = watch.HANG_SECONDS,
     callbacks: Sequence[Any] = (),
 ) -> Trainer:
     """A trainer whose ``fit()`` runs :func:`loop.train` on the workers of a placement.
@@ -173,7 +170,7 @@ class _StopWhatRepeats(UserCallback):  # type: ignore[misc]  # ray is untyped
         """Raised here, in the controller, an error ends the run."""
         del run_context
         for error in worker_exceptions.values():
-            if isinstance(error, _REPEATING) or _is_disk_full(error):
+            if isinstance(error, REPEATING) or _is_disk_full(error):
                 raise error
 
 
@@ -185,7 +182,7 @@ def _say_why(failure: ControllerError, run: str) -> NoReturn:
             f"No room is left for the checkpoints of {run} ({error.strerror or error}); make room, and start the same "
             "run again: it goes on from the last checkpoint that is whole",
         ) from failure
-    if isinstance(error, _REPEATING):
+    if isinstance(error, REPEATING):
         raise error from failure
     raise failure
 
@@ -235,7 +232,7 @@ def _train_on_worker(config: dict[str, Any]) -> None:
     num_steps = recipe.num_steps(len(blocks))
     make_validation: MakeBlocks | None = config["make_validation"]
     key = storage.fingerprint([run.storage_filesystem.type_name, run.experiment_fs_path])
-    with _scratch(key) as scratch, _watching_ends():
+    with _scratch(key) as scratch, watch.watching_ends():
         saved = _newest_whole(run, scratch)
         if saved is not None:
             saved.check_recipe(recipe)
@@ -251,13 +248,13 @@ def _train_on_worker(config: dict[str, Any]) -> None:
         train(
             recipe,
             placement,
-            _Watched(blocks, hang_seconds),
+            watch.Watched(blocks, hang_seconds),
             report=_Reporter(num_steps),
-            validation=_Watched(make_validation(), hang_seconds) if make_validation else None,
+            validation=watch.Watched(make_validation(), hang_seconds) if make_validation else None,
             resume_from=saved,
             scratch=scratch,
-            finish=_unwatched(config["finish"]) if config["finish"] else None,
-            rungs=_unwatched_rungs(config["rungs"]) if config["rungs"] else None,
+            finish=watch.unwatched(config["finish"]) if config["finish"] else None,
+            rungs=watch.unwatched_rungs(config["rungs"]) if config["rungs"] else None,
             card=config["card"],
             tensorboard=Path(config["tensorboard"]) if config["tensorboard"] else None,
             startup=startup,
@@ -281,54 +278,6 @@ def _warn_of_idle_passes(recipe: TrainRecipe, placement: Placement) -> None:
             recipe.blocks_per_step,
             100 * idle,
         )
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """Blocks that end the process where ``hang_seconds`` pass after one was read, unless a step is reported.
-
-    The process group notices a worker that lets others wait, but neither a worker alone that hangs nor all of them at
-    once. Python's ``faulthandler`` waits in a thread of its own that needs no lock of the interpreter, so it also ends
-    a process that hangs within a kernel; Ray Train then starts the workers again. Validation reads blocks too, so it
-    may take longer; loading a model reads none.
-    """
-
-    blocks: Blocks
-    hang_seconds: int
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        return self.blocks.groups
-
-    def __len__(self) -> int:
-        return len(self.blocks)
-
-    def __getitem__(self, number: int, /) -> Block:
-        faulthandler.dump_traceback_later(self.hang_seconds, exit=True)
-        return self.blocks[number]
-
-
-def _unwatched(score: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """What reads no blocks and may take long."""
-
-    def call(*arguments: Any) -> dict[str, Any]:
-        faulthandler.cancel_dump_traceback_later()
-        return score(*arguments)
-
-    return call
-
-
-def _unwatched_rungs(rungs: Rungs) -> Rungs:
-    return rungs if rungs.score is None else dataclasses.replace(rungs, score=_unwatched(rungs.score))
-
-
-@contextlib.contextmanager
-def _watching_ends() -> Iterator[None]:
-    """However a training ends, nothing is left that would end the process."""
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager
@@ -430,7 +379,7 @@ class _Reporter:
         behind = is_copying if folder is None else not is_copying
         is_last = metrics["step"] == self.num_steps
         # Copying takes as long as the storage does. The next block that is read arms it again.
-        faulthandler.cancel_dump_traceback_later()
+        watch.pause()
         ray.train.report(
             metrics,
             checkpoint=None if folder is None else Checkpoint.from_directory(str(folder)),

@@ -105,6 +105,10 @@ def test_early_stopping_stops_and_the_study_knows_it(tmp_path: Path, reuse_proce
 def sometimes_broken(config: dict[str, Any]) -> None:
     if config["trial_number"] == 1:
         raise RuntimeError("no such luck")
+    if config["trial_number"] == 3:
+        tune.report({"tokens": 100, "validation_loss": 1.0})
+        tune.report({"trial_state": "failed", "reason": "FloatingPointError: as it will be each time"})
+        return
     score = float("nan") if config["trial_number"] == 2 else 0.5
     tune.report({"trial_state": "complete", "score": score})
 
@@ -116,9 +120,10 @@ def test_failed_trials_are_kept_with_their_reason_and_do_not_stop_the_others(tmp
         sometimes_broken, searcher, name="broken", storage_path=tmp_path, callbacks=[ProgressTable(searcher, console)]
     )
     trials = searcher.trials()
-    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "FAIL", "FAIL"]
     assert "RuntimeError: no such luck" in trials[1].user_attrs["reason"]
     assert trials[2].user_attrs["reason"] == "score is nan in the complete report"
+    assert trials[3].user_attrs["reason"] == "FloatingPointError: as it will be each time"
     assert results.num_errors == 1
     shown = console.export_text()
     assert "4/4" in shown
@@ -127,7 +132,7 @@ def test_failed_trials_are_kept_with_their_reason_and_do_not_stop_the_others(tmp
 
     more = make(tmp_path, num_trials=6)
     results = run(sometimes_broken, more, name="broken", storage_path=tmp_path)
-    assert [trial.state.name for trial in more.trials()] == ["COMPLETE", "FAIL", "FAIL", *["COMPLETE"] * 3]
+    assert [trial.state.name for trial in more.trials()] == ["COMPLETE", "FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     assert len(results) == 6
 
 

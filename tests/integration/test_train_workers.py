@@ -32,7 +32,8 @@ from agentflan_ray.train.blocks import RandomBlocks
 from agentflan_ray.train.environment import prepare_worker
 from agentflan_ray.train.loop import MODEL_FOLDER, train
 from agentflan_ray.train.recipe import Placement, TrainRecipe
-from agentflan_ray.train.trainer import _Reporter, _unwatched, _Watched, _watching_ends, make_trainer
+from agentflan_ray.train.trainer import _Reporter, make_trainer
+from agentflan_ray.train.watch import Watched, unwatched, watching_ends
 
 RECIPE = TrainRecipe(
     model="tiny-llama", block_length=64, blocks_per_step=4, learning_rate=1e-2, weight_decay=0.1, clip_norm=0.5
@@ -329,12 +330,12 @@ def train_slowly_and_hang(log: str, later: str) -> None:
     """A process in which all that may take long takes 1.2 s, and a step may take one."""
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     ray.train.report = lambda *_, **__: time.sleep(1.2)
-    blocks = _Watched(RandomBlocks(4, 8, 259), hang_seconds=1)
-    with _watching_ends():
+    blocks = Watched(RandomBlocks(4, 8, 259), hang_seconds=1)
+    with watching_ends():
         blocks[0]
         _Reporter(num_steps=9)({"step": 1}, None)
         blocks[0]
-        _unwatched(lambda model, tokenizer: time.sleep(1.2))(None, None)  # type: ignore[arg-type, return-value]
+        unwatched(lambda model, tokenizer: time.sleep(1.2))(None, None)  # type: ignore[arg-type, return-value]
         blocks[0]
     time.sleep(1.2)
     hang_in_a_step(blocks, Path(later))

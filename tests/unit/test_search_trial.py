@@ -24,8 +24,9 @@ from agentflan_ray.evaluate.toolbox import Scored, summarise
 from agentflan_ray.sample import CAPABILITIES
 from agentflan_ray.search import trial as trial_module
 from agentflan_ray.search.record import Ending, Recorder, saved_compute
+from agentflan_ray.search.searcher import TRIAL_NUMBER
 from agentflan_ray.search.space import from_weights
-from agentflan_ray.search.trial import ScoreAtRung, TrialSetup, prepare, standard_errors
+from agentflan_ray.search.trial import ScoreAtRung, TrialSetup, prepare, run_trial, standard_errors
 from agentflan_ray.toolbox import ITEM_CASES, EvaluationItem
 from agentflan_ray.train.recipe import Placement, TrainRecipe
 
@@ -214,6 +215,21 @@ def test_a_rung_that_was_scored_is_not_scored_again(tmp_path: Path, monkeypatch:
 
 
 # ---- the record ----------------------------------------------------------------------------------------------------
+
+
+def test_what_would_come_again_ends_a_trial_of_a_lane_without_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*arguments: Any, **settings: Any) -> None:
+        raise FloatingPointError("the loss of step 3 is not finite")
+
+    reports: list[dict[str, Any]] = []
+    monkeypatch.setattr(trial_module, "train_trial", train)
+    monkeypatch.setattr(trial_module, "tune", SimpleNamespace(report=reports.append))
+    run_trial({TRIAL_NUMBER: 1}, make(tmp_path), seed=0)
+    assert reports == [{"trial_state": "failed", "reason": "FloatingPointError: the loss of step 3 is not finite"}]
+    with pytest.raises(FloatingPointError):  # Ray Train starts nothing again for these
+        run_trial({TRIAL_NUMBER: 1}, make(tmp_path, placement=Placement(num_workers=2)), seed=0)
 
 
 def report(recorder: Recorder, trial: Any, **result: Any) -> None:

@@ -14,7 +14,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from agentflan_ray.evaluate.engine import TransformersGenerator
 from agentflan_ray.train import attention, models
 from agentflan_ray.train.attention import PACKED, attend_within_samples, packed_arguments, packed_attention
 
@@ -187,19 +186,31 @@ CONVERSATIONS = [
 ]
 
 
+def generate(model: Any, tokenizer: Any, conversations: list[list[dict[str, str]]]) -> list[str]:
+    prompts = [
+        tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in conversations
+    ]
+    batch = tokenizer(prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
+    with torch.inference_mode():
+        output = model.generate(**batch, max_new_tokens=12, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    texts: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :])
+    return texts
+
+
 def test_generation_goes_on_as_with_sdpa() -> None:
-    """With a cache and prompts of unequal length, padded on the left; also by a copy, as trials are scored."""
+    """With a cache and prompts of unequal length, padded on the left; also by a copy."""
     model: Any = models.load_model("tiny-llama").train()
     tokenizer = models.load_tokenizer("tiny-llama")
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(8)
-    replies = TransformersGenerator(copy.deepcopy(model), tokenizer)(CONVERSATIONS, 12)
-    one_by_one = [TransformersGenerator(model, tokenizer)([each], 12)[0] for each in CONVERSATIONS]
+    model.eval()
+    replies = generate(copy.deepcopy(model), tokenizer, CONVERSATIONS)
+    one_by_one = [generate(model, tokenizer, [each])[0] for each in CONVERSATIONS]
     assert model.config._attn_implementation == PACKED
     model.set_attn_implementation("sdpa")
-    assert replies == TransformersGenerator(model, tokenizer)(CONVERSATIONS, 12)
+    assert replies == generate(model, tokenizer, CONVERSATIONS)
     assert replies == one_by_one
     assert len(set(replies)) > 1
 

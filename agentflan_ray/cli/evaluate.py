@@ -57,6 +57,12 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, help="replies generated at once (default: by engine and device)")
     parser.add_argument("--max-length", type=int, help="tokens of prompt and reply together (default: the model's)")
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="number format (default: float32 on a CPU, bfloat16 on a GPU, vLLM's own choice)",
+    )
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that share the model (vllm)")
+    parser.add_argument(
         "--item-seconds", type=float, default=7200.0, help="an item that takes longer is kept as an error"
     )
     parser.add_argument("--replicas", type=int, default=0, help="copies of the model on a Ray cluster (default: here)")
@@ -125,26 +131,37 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Model]:
 
         if arguments.url is None:
             raise ValueError("--engine openai needs the endpoint's --url, such as http://localhost:8000/v1.")
-        if length or template or arguments.replicas:
+        if length or template or arguments.replicas or arguments.dtype:
             raise ValueError(
-                "--max-length, --template and --replicas are for a model that is run here; an endpoint has its own."
+                "--max-length, --template, --dtype and --replicas are for a model that is run here; an endpoint has "
+                "its own."
             )
         endpoint = OpenAIPlan(arguments.url, name, arguments.batch or OpenAIPlan.concurrency)
         return endpoint, Model(name, storage.fingerprint([arguments.url, name]))
     if arguments.url is not None:
         raise ValueError(f"--url is given, but --engine is {arguments.engine}; an endpoint takes --engine openai.")
+    if arguments.gpus != 1 and arguments.engine != "vllm":
+        raise ValueError(f"--gpus is {arguments.gpus}, but only --engine vllm spreads a model over several GPUs.")
     from agentflan_ray.train.models import fingerprint, resolve
 
     path, model = resolve(name), Model(name, fingerprint(name))
     if arguments.engine == "vllm":
         from agentflan_ray.evaluate.engines.vllm import VllmPlan
 
-        plan: Plan = VllmPlan(path, model.fingerprint, length, template, arguments.batch or VllmPlan.concurrency)
+        plan: Plan = VllmPlan(
+            path,
+            model.fingerprint,
+            length,
+            template,
+            arguments.batch or VllmPlan.concurrency,
+            arguments.gpus,
+            dtype=arguments.dtype,
+        )
     else:
         from agentflan_ray.evaluate.engines.transformers import TransformersPlan, TransformersSettings
 
         settings = TransformersSettings(max_length=length, template=template, num_slots=arguments.batch)
-        plan = TransformersPlan(path, model.fingerprint, settings)
+        plan = TransformersPlan(path, model.fingerprint, settings, arguments.dtype)
     if arguments.replicas:
         from agentflan_ray import cluster
         from agentflan_ray.evaluate.engines.replicas import spread

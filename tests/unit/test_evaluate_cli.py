@@ -24,6 +24,7 @@ from agentflan_ray.evaluate.benchmark import (
     Unavailable,
 )
 from agentflan_ray.evaluate.engines.transformers import TransformersPlan
+from agentflan_ray.evaluate.engines.vllm import VllmPlan, server_command
 
 
 class Letters:
@@ -126,6 +127,8 @@ def test_a_benchmark_that_is_named_itself_must_run() -> None:
         (("m", "--suite", "small", "--engine", "openai"), "needs the endpoint's --url"),
         (("m", "--suite", "small", "--engine", "openai", "--url", "x"), "give one such as"),
         (("m", "--suite", "small", "--engine", "openai", "--url", "http://x", "--max-length", "9"), "has its own"),
+        (("m", "--suite", "small", "--engine", "openai", "--url", "http://x", "--dtype", "float32"), "has its own"),
+        (("tiny-llama", "--suite", "small", "--gpus", "4"), "only --engine vllm spreads"),
         (("no-such-model", "--suite", "small"), "is no model"),
         (("tiny-llama", "--suite", "small", "--max-length", "99999"), "takes from 2 to 2048 tokens"),
         (("tiny-llama", "--suite", "small", "--template", "what"), "no chat template 'what'"),
@@ -148,6 +151,16 @@ def test_an_endpoint_is_identified_by_its_address() -> None:
     plans = [plan_of(parse("m", "--engine", "openai", "--url", url)) for url in ("http://a", "http://b")]
     assert plans[0][0].identity != plans[1][0].identity
     assert plans[0][1].label != plans[1][1].label
+
+
+def test_the_number_format_is_part_of_what_decides_replies() -> None:
+    for engine in ("transformers", "vllm"):
+        asked = [(), ("--dtype", "float32"), ("--dtype", "bfloat16")]
+        plans = [plan_of(parse("tiny-llama", "--engine", engine, *more))[0] for more in asked]
+        assert [plan.identity["dtype"] for plan in plans[1:]] == ["float32", "bfloat16"]
+    plan, _ = plan_of(parse("tiny-llama", "--engine", "vllm", "--gpus", "4"))
+    assert isinstance(plan, VllmPlan)
+    assert server_command(plan, 1)[-1] == "4"
 
 
 def test_the_table_counts_errors_and_shows_unknown_numbers() -> None:

@@ -240,7 +240,7 @@ def test_a_vllm_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_vllm_command() -> None:
-    command = vllm.server_command(VllmPlan("folder", "abc", max_length=4096, gpus=2), 1234)
+    command = vllm.server_command(VllmPlan("folder", "abc", max_length=4096, gpus=2, dtype="bfloat16"), 1234)
     pairs = dict(zip(command[3::2], command[4::2], strict=True))
     assert command[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
     assert pairs == {
@@ -251,4 +251,5 @@ def test_the_vllm_command() -> None:
         "--generation-config": "vllm",
         "--tensor-parallel-size": "2",
         "--max-model-len": "4096",
+        "--dtype": "bfloat16",
     }

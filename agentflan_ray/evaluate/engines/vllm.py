@@ -56,6 +56,7 @@ class VllmPlan:
         concurrency: Requests in flight.
         gpus: GPUs that share the model (tensor parallelism).
         seconds_per_reply: A reply that takes longer has ``finish="time"``.
+        dtype: ``float32`` or ``bfloat16``; None leaves it to vLLM, which takes the model's own.
     """
 
     path: str
@@ -65,6 +66,7 @@ class VllmPlan:
     concurrency: int = 256
     gpus: int = 1
     seconds_per_reply: float = 600.0
+    dtype: str | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -74,6 +76,7 @@ class VllmPlan:
             "model": self.fingerprint,
             "template": self.template,
             "max_length": self.max_length,
+            "dtype": self.dtype,
             "decoding": "temperature 0",
         }
 
@@ -93,6 +96,8 @@ def server_command(plan: VllmPlan, port: int) -> list[str]:
     command += ["--generation-config", "vllm", "--tensor-parallel-size", str(plan.gpus)]
     if plan.max_length is not None:
         command += ["--max-model-len", str(plan.max_length)]
+    if plan.dtype is not None:
+        command += ["--dtype", plan.dtype]
     return command
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import pytest
 
 from agentflan_ray.evaluate import databases
 from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Reply, Settings, Unavailable
-from agentflan_ray.evaluate.benchmarks.agentbench_db import AgentBenchDb, agentbench_db, answers, parse, same_answers
+from agentflan_ray.evaluate.benchmarks.agentbench_db import (
+    AgentBenchDb,
+    agentbench_db,
+    answers,
+    parse,
+    same_answers,
+    table_of,
+)
 from agentflan_ray.evaluate.databases import MysqlDatabase, SqliteDatabase, TableData, rows_hash
 
 TABLE = TableData("mills and kilns", ("name", "built in"), (("Upper", "1801"), ("Lower", "1755")))
@@ -244,3 +252,27 @@ def test_published_gold() -> None:
         right[item.case] += play(benchmark, item, oracle(item))["correct"]
     # Two statements name a table that begins with a digit or have a wrong label, three labels are wrong.
     assert right == {"SELECT": 100, "INSERT": 98, "UPDATE": 97}
+
+
+@pytest.mark.skipif(not _published(), reason="AGENTFLAN_DATA has no agentbench/standard.jsonl.")
+def test_a_random_agent_is_at_chance() -> None:
+    """It knows the table, and answers with a cell of it, or writes cells of it anywhere."""
+    benchmark = agentbench_db(Settings())
+    draw = random.Random(0)
+    right = {"SELECT": 0.0, "INSERT": 0.0, "UPDATE": 0.0}
+    for item in benchmark.items():
+        table = table_of(item.data)
+        row = [str(draw.choice(cells)) for cells in zip(*table.rows, strict=True)]
+        quoted = ["'" + value.replace("'", "''") + "'" for value in row]
+        column = draw.randrange(len(row))
+        name = table.columns[column]
+        sql = {
+            "INSERT": f"INSERT INTO `{table.name}` VALUES ({', '.join(quoted)})",
+            "UPDATE": f"UPDATE `{table.name}` SET `{name}` = {quoted[column]} WHERE `{name}` <> {quoted[column]}",
+        }
+        replies = [final([row[column]])] if item.case == "SELECT" else [operation(sql[item.case]), final("[]")]
+        right[item.case] += play(benchmark, item, replies)["correct"]
+    # Of 100 each. Where all rows of an UPDATE agree, as one in twenty do, chance finds its value.
+    assert right["SELECT"] <= 10
+    assert right["INSERT"] == 0
+    assert right["UPDATE"] <= 5

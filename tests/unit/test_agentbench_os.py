@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 
@@ -68,6 +69,29 @@ def test_idle_agents_solve_nothing() -> None:
         assert play(benchmark, item, ["Act: finish"])["success"] == 0
     scores = play(benchmark, benchmark.items()[0], ["Act: bash\n\n```bash\ntrue\n```"] * 9)
     assert (scores["success"], scores["out_of_rounds"], scores["rounds"]) == (0, 1, 8)
+
+
+@sandboxed
+def test_a_random_agent_is_at_chance() -> None:
+    """It runs commands that have nothing to do with the task, and answers with a number below a hundred."""
+    benchmark = os_small(Settings())
+    draw = random.Random(0)
+    commands = [
+        "ls -a",
+        "touch new",
+        "mkdir -p a/b",
+        "echo 1 > out.txt",
+        "cat *",
+        "wc -l *",
+        "rm -f *.txt",
+        "chmod 600 *",
+    ]
+    solved = 0.0
+    for item in benchmark.items() * 3:
+        some = [f"Act: bash\n\n```bash\n{draw.choice(commands)}\n```" for _ in range(draw.randrange(5))]
+        ends = [f"Act: answer({draw.randrange(100)})", "Act: finish"]
+        solved += play(benchmark, item, [*some, draw.choice(ends)])["success"]
+    assert solved <= 2, "of 39"
 
 
 @sandboxed

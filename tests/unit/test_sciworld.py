@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import shutil
 import time
 from collections.abc import Sequence
 
 import pytest
 
-from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Reply, Request
+from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Reply, Request, Settings
 from agentflan_ray.evaluate.benchmarks.sciworld import (
     Sciworld,
     SciworldEpisode,
@@ -198,8 +199,6 @@ def test_the_data_is_that_of_agent_tuning() -> None:
 
 @real
 def test_two_hundred_and_seventy_items() -> None:
-    from agentflan_ray.evaluate.benchmark import Settings
-
     benchmark = sciworld(Settings())
     assert len(benchmark.items()) == 270
     assert len({item.case for item in benchmark.items()[:30]}) == 30
@@ -222,8 +221,6 @@ def gold_outcome(benchmark: Sciworld, item: Item) -> dict[str, object]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_gold_paths_reach_the_full_score_on_the_real_simulator() -> None:
-    from agentflan_ray.evaluate.benchmark import Settings
-
     benchmark = sciworld(Settings())
     tasks = ("find-plant", "lifespan-longest-lived", "chemistry-mix-paint-secondary-color")
     try:
@@ -245,3 +242,27 @@ def test_gold_paths_reach_the_full_score_on_the_real_simulator() -> None:
         benchmark.pool.give_back(simulator)
     finally:
         benchmark.pool.close()
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_random_agent_is_near_nothing_on_the_real_simulator() -> None:
+    """One variation of each task, random ones of the actions that the simulator takes."""
+    benchmark = sciworld(Settings())
+    draw = random.Random(0)
+    scores = {}
+    try:
+        for item in benchmark.items()[:30]:
+            episode = benchmark.open(item)
+            assert isinstance(episode, SciworldEpisode)
+            while episode.ask() is not None:
+                possible = sorted(episode._simulator.possible_actions())
+                episode.take(Reply(f"Action: {draw.choice(possible)}"))
+            outcome = json.loads(json.dumps(episode.outcome()))
+            episode.close()
+            scores[item.case] = benchmark.score(item, outcome)["score"]
+    finally:
+        benchmark.pool.close()
+    assert len(scores) == 30
+    assert sum(scores.values()) / len(scores) < 0.15

@@ -107,6 +107,8 @@ class Metric:
         score: The score that it is the mean of; by default the same name.
         cases: Items of these cases only; all by default.
         by_case: The mean of the cases' means, each case weighing the same, in place of the mean over items.
+        weight: The score that says how many things an item's score is the mean of (IFEval's instructions of a prompt),
+            each of which weighs the same; by default an item weighs one.
         better: Whether more of it is better.
         scale: Factor for display, 100 for a score that is published in percent.
     """
@@ -115,6 +117,7 @@ class Metric:
     score: str = ""
     cases: tuple[str, ...] = ()
     by_case: bool = False
+    weight: str = ""
     better: Literal["high", "low"] = "high"
     scale: float = 1.0
 

@@ -304,22 +304,25 @@ class _Pair:
             return np.where((parts <= 0).any(axis=0), 0.0, harmonic)
         cases = dict.fromkeys(item["case"] for item in items if _has(how, item))
         strata = [(case,) for case in cases] if how["by_case"] else [tuple(cases)]
-        means = [self._mean(how["score"], items, stratum, times) for stratum in strata if stratum]
+        means = [self._mean(how, items, stratum, times) for stratum in strata if stratum]
         if not means:
             return np.full(len(times), np.nan)
         return np.asarray(np.stack(means).mean(axis=0))
 
-    def _mean(self, score: str, items: Sequence[Any], cases: Sequence[str], times: Floats) -> Floats:
+    def _mean(self, how: Mapping[str, Any], items: Sequence[Any], cases: Sequence[str], times: Floats) -> Floats:
+        score, weight = how["score"], how["weight"]
         chosen = [i for i, item in enumerate(items) if item["case"] in cases and score in item["scores"]]
         members = self._members[chosen]
         values = np.array([items[i]["scores"][score] for i in chosen], dtype=np.float64)
+        weights = np.array([items[i]["scores"][weight] if weight else 1.0 for i in chosen], dtype=np.float64)
         num = len(self._units)
-        sums, counts = np.bincount(members, weights=values, minlength=num), np.bincount(members, minlength=num)
+        sums = np.bincount(members, weights=weights * values, minlength=num)
+        counts = np.bincount(members, weights=weights, minlength=num)
         with np.errstate(invalid="ignore"):
             return np.asarray((times @ sums) / (times @ counts))
 
     def _items_test(self) -> float | None:
-        if "parts" in self._how:
+        if "parts" in self._how or self._how["weight"]:
             return None
         both = [
             (first["scores"][self._how["score"]], second["scores"][self._how["score"]])

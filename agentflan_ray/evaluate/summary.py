@@ -29,7 +29,7 @@ NUM_REASONS = 20
 class Combined(Metric):
     """A metric made of others, its ``parts``: their mean, or their harmonic mean, which is low where one part is.
 
-    ``score``, ``cases`` and ``by_case`` are not used. All parts run from 0 (worst) upwards.
+    ``score``, ``cases``, ``by_case`` and ``weight`` are not used. All parts run from 0 (worst) upwards.
     """
 
     parts: tuple[Metric, ...] = ()
@@ -60,7 +60,7 @@ def summarise(samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str,
                 "items": len(mine),
                 "errors": sum(sample.error is not None for sample in mine),
                 "metrics": {
-                    metric.name: _row(_mean(mine, metric.of, alone), metric)
+                    metric.name: _row(_mean(mine, metric, alone), metric)
                     for metric in plain
                     if any(sample.error is None and metric.of in sample.scores for sample in mine)
                     and (not metric.cases or case in metric.cases)
@@ -76,7 +76,7 @@ def definition(metric: Metric) -> dict[str, Any]:
     """How a metric is computed from scores, as JSON values: what a comparison of stored results goes by."""
     if isinstance(metric, Combined):
         return {"how": metric.how, "parts": [definition(part) for part in metric.parts]}
-    return {"score": metric.of, "cases": list(metric.cases), "by_case": metric.by_case}
+    return {"score": metric.of, "cases": list(metric.cases), "by_case": metric.by_case, "weight": metric.weight}
 
 
 def estimate(samples: Sequence[Sample], metric: Metric) -> Estimate:
@@ -86,10 +86,10 @@ def estimate(samples: Sequence[Sample], metric: Metric) -> Estimate:
         return combine(parts, _harmonic if metric.how == "harmonic" else _plain_mean)
     chosen = [sample for sample in samples if not metric.cases or sample.item.case in metric.cases]
     if not metric.by_case:
-        return _mean(chosen, metric.of, items_count=False)
+        return _mean(chosen, metric, items_count=False)
     cases = dict.fromkeys(sample.item.case for sample in chosen if sample.error is None and metric.of in sample.scores)
     alone = _groups_are_cases(chosen)
-    means = [_mean([s for s in chosen if s.item.case == case], metric.of, alone) for case in cases]
+    means = [_mean([s for s in chosen if s.item.case == case], metric, alone) for case in cases]
     return combine(means, _plain_mean)
 
 
@@ -132,10 +132,15 @@ def _groups_are_cases(samples: Sequence[Sample]) -> bool:
     return len(pairs) == len({case for case, _ in pairs}) == len({group for _, group in pairs}) > 1
 
 
-def _mean(samples: Sequence[Sample], score: str, items_count: bool) -> Estimate:
-    having = [sample for sample in samples if sample.error is None and score in sample.scores]
-    values = [float(sample.scores[score]) for sample in having]
-    groups = [sample.item.id if items_count else sample.item.group for sample in having]
+def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> Estimate:
+    values: list[float] = []
+    groups: list[str] = []
+    for sample in samples:
+        if sample.error is None and metric.of in sample.scores:
+            # Items that are several things count so often, and what belongs together stays together.
+            times = int(sample.scores[metric.weight]) if metric.weight else 1
+            values += [float(sample.scores[metric.of])] * times
+            groups += [sample.item.id if items_count else sample.item.group] * times
     if all(0 <= value <= 1 for value in values):
         return mean_with_interval(values, groups) if values else Estimate(math.nan, 0, math.nan, math.nan)
     return _clustered_t(values, groups)

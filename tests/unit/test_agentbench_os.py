@@ -87,7 +87,7 @@ def test_a_random_agent_is_at_chance() -> None:
         "chmod 600 *",
     ]
     solved = 0.0
-    for item in benchmark.items() * 3:
+    for item in [*benchmark.items()] * 3:
         some = [f"Act: bash\n\n```bash\n{draw.choice(commands)}\n```" for _ in range(draw.randrange(5))]
         ends = [f"Act: answer({draw.randrange(100)})", "Act: finish"]
         solved += play(benchmark, item, [*some, draw.choice(ends)])["success"]

@@ -142,7 +142,7 @@ def test_strict_and_loose_by_prompt_and_instruction(tmp_path: Path) -> None:
     episode.take(Reply('Sure, here:\n"a text"'))
     assert benchmark.score(item, episode.outcome()) == {
         "prompt_strict": 0.0, "instruction_strict": 0.0, "prompt_loose": 1.0, "instruction_loose": 1.0,
-        "punctuation": 0.0, "startend": 0.0,
+        "instructions": 2.0, "punctuation": 0.0, "startend": 0.0,
     }  # fmt: skip
     assert benchmark.score(item, {"reply": ""})["prompt_loose"] == 0.0
     half = benchmark.score(item, {"reply": "a text"})

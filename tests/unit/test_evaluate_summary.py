@@ -28,7 +28,7 @@ def test_a_mean_is_that_of_stats_and_errors_are_in_no_mean() -> None:
     row = summary["metrics"]["accuracy"]
     assert (row["value"], row["n"], row["low"], row["high"]) == (expected.value, 20, expected.low, expected.high)
     assert (row["better"], row["scale"]) == ("high", 100)
-    assert row["definition"] == {"score": "right", "cases": [], "by_case": False}
+    assert row["definition"] == {"score": "right", "cases": [], "by_case": False, "weight": ""}
     assert summary["errors"] == {"items": 1, "reasons": {"the simulator died twice": 1}}
     assert summary["items"] == 21
     assert summary["cases"]["a"]["errors"] == 1
@@ -43,6 +43,14 @@ def test_each_case_weighs_the_same_by_case_and_items_weigh_the_same_else() -> No
     assert rows["by case"]["value"] == pytest.approx(0.5)
     assert rows["by case"]["n"] == 100
     assert rows["by case"]["low"] < 0.5 < rows["by case"]["high"]
+
+
+def test_an_item_that_is_several_things_counts_so_often() -> None:
+    samples = [sample(1, "a", right=1.0, things=1.0), sample(2, "a", right=0.0, things=3.0)] * 10
+    row = summarise(samples, [Metric("pooled", "right", weight="things")])["metrics"]["pooled"]
+    expected = mean_with_interval([1.0, 0.0, 0.0, 0.0] * 10, ["g1", "g2", "g2", "g2"] * 10)
+    assert (row["value"], row["n"], row["low"], row["high"]) == (0.25, 40, expected.low, expected.high)
+    assert row["definition"]["weight"] == "things"
 
 
 def test_a_metric_of_some_cases_leaves_the_others_out() -> None:

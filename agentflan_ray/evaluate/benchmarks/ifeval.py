@@ -39,8 +39,10 @@ class Ifeval:
     data_fingerprint: str
     name: str = "ifeval"
     metrics: Sequence[Metric] = (
-        *(Metric(name, scale=100) for name in ("prompt_strict", "instruction_strict", "prompt_loose")),
-        Metric("instruction_loose", scale=100),
+        Metric("prompt_strict", scale=100),
+        Metric("instruction_strict", weight="instructions", scale=100),
+        Metric("prompt_loose", scale=100),
+        Metric("instruction_loose", weight="instructions", scale=100),
         *(Metric(kind, scale=100) for kind in _KINDS),
     )
 
@@ -51,8 +53,8 @@ class Ifeval:
             f"IFEval, {len(self.prompts)} prompts as published, one greedy reply of at most "
             f"{self.settings.max_new_tokens} tokens, rules of our own for the 25 instructions (sentences, languages "
             "and capital words are told without NLTK and langdetect); prompt: all instructions followed; instruction: "
-            "the share of a prompt's instructions, averaged over prompts, where the paper pools instructions; loose: "
-            "in any of eight variants of the reply. The nine kinds of instructions are scored strictly."
+            "the share of all instructions; loose: in any of eight variants of the reply. The nine kinds of "
+            "instructions are scored strictly, as shares of a prompt's."
         )
 
     @cached_property
@@ -85,6 +87,7 @@ class Ifeval:
             "instruction_strict": fmean(strict),
             "prompt_loose": min(loose),
             "instruction_loose": fmean(loose),
+            "instructions": float(len(strict)),
             **{kind: fmean(values) for kind, values in kinds.items()},
         }
 

@@ -76,7 +76,8 @@ def ours(
     pool: Pool, goal: str, seed: int, proxies: tuple[str, ...], marks: list[float], large: list[int]
 ) -> dict[float, float]:
     """Regret of what our surrogate recommends, by cost: trials of the proxies' levels by the knowledge gradient per
-    cost until the last of the marks is spent, then so many 1B trials, chosen the same way."""
+    cost, none of which costs more than all before it, until the last of the marks is spent, then so many 1B trials,
+    chosen the same way."""
     rng = np.random.default_rng([7, seed])
     points = {level: _points(pool.weights[level], level) for level in COSTS}
     # As in the sampler: a start that fills the simplex, the farthest of some at random.
@@ -88,7 +89,7 @@ def ours(
     spent = float(_START)
     curve = [(spent, _recommended(pool, goal, tried, points))]
     while spent < max(marks):
-        batch = _choose(pool, goal, tried, points, proxies, _BATCH)
+        batch = _choose(pool, goal, tried, points, tuple(level for level in proxies if COSTS[level] <= spent), _BATCH)
         for level, row in batch:
             tried[level].append(row)
         spent += sum(COSTS[level] for level, _ in batch)

@@ -7,7 +7,9 @@ about the whole. It keeps a surrogate of each objective and constraint (:mod:`ag
 each possible trial by the knowledge gradient (Frazier, Powell and Dayanik 2009): by how much would the best expected
 loss *at the target fidelity* fall, on average, if this trial's result were known? That per unit of cost is the
 cost-aware form for several sources of information of Poloczek, Wang and Frazier (arXiv 1603.00389). Expected
-improvement has no answer to what a cheap trial is worth that cannot win itself.
+improvement has no answer to what a cheap trial is worth that cannot win itself. The gradient looks one trial ahead and
+knows no budget, so a trial below the target may cost no more than all trials before it: whenever the search ends, no
+more than half of its price went into the last step up.
 
 A trial that was scored at rungs on its way (:mod:`agentflan_ray.search.promotion`) is evidence there too, at the
 fidelity of the part of its data that it had read: what promotion has stopped still teaches.
@@ -271,7 +273,13 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         hopeful = np.argsort(means - 2 * belief.deviation(where), kind="stable")
         chance = rng.integers(len(candidates), size=_NUM_KEPT)
         kept = np.unique(np.concatenate([order[:_NUM_KEPT], hopeful[:_NUM_KEPT], chance]))
-        options = [{**candidates[row], **level} for row in kept for level in self._space.levels]
+        spent = sum(self._cost(trial.params) for trial in [*_trials_of(evidence), *pending])
+        options = [
+            option
+            for row in kept
+            for level in self._space.levels
+            if self._cost(option := {**candidates[row], **level}) <= spent or level == self._space.target
+        ]
         costs = np.array([self._cost(option) for option in options])
         points = self._space.points(options)
         worth = belief.worth(where[kept], points, self._space.points_of(pending)) / costs

@@ -14,8 +14,8 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from agentflan_ray.search.laws import Points, Surrogate
-from agentflan_ray.search.sampler import Fidelity, MixtureSampler, knowledge_gradient, observations_of
+from agentflan_ray.search.laws import Floats, Points, Surrogate
+from agentflan_ray.search.sampler import Belief, Fidelity, MixtureSampler, knowledge_gradient, observations_of
 from agentflan_ray.search.space import MIXTURE_PARAMETERS, Space, to_weights
 
 RATIOS = ("a", "b", "c")
@@ -91,6 +91,19 @@ def test_cheap_trials_come_first_and_find_the_best_of_the_dear_ones() -> None:
     chosen = sampler.recommend(study)
     assert chosen["fraction"] == 1.0
     assert loss(chosen) - 1 < 0.01
+
+
+def test_no_proxy_costs_more_than_all_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much a trial of the second size is worth, it waits until as much has been spent on the first."""
+
+    def worth(self: Belief, targets: Points, options: Points, pending: Points) -> Floats:
+        return np.where(np.isclose(options.fidelity[:, 0], math.log(0.03)), 1.0, 1e-9)
+
+    monkeypatch.setattr(Belief, "worth", worth)
+    box = BOX | {"size": CategoricalDistribution((0.004, 0.03, 1.0))}
+    sampler = MixtureSampler(box, RATIOS, weights, fidelities=[Fidelity("size", 1.0)])
+    study = search(sampler, loss, 11, box)
+    assert [trial.params["size"] for trial in study.trials] == [0.004] * 8 + [0.03] * 3
 
 
 def test_cheap_trials_that_say_nothing_are_given_up() -> None:

@@ -15,6 +15,9 @@ Value = TypeVar("Value")
 JAVA_OPTIONS = "-Xmx768m -XX:+UseSerialGC -XX:ActiveProcessorCount=1"
 """Java takes a quarter of the memory by default, and grew to 4 GB on gold paths; with these it stayed below 0.4 GB."""
 
+STALL_SECONDS = 300.0
+"""A call that takes longer ends its simulator. A step takes milliseconds, loading a task seconds."""
+
 _EPISODES_OF_ONE = 100
 _starting = threading.Lock()
 
@@ -25,6 +28,7 @@ class Simulator:
     def __init__(self) -> None:
         self.episodes = 0
         self.alive = True
+        self._environment: Any = None
         self._environment = self._start()
 
     def begin(self, task: str, variation: int, simplifications: str, gold: bool = False) -> tuple[str, str]:
@@ -98,11 +102,21 @@ class Simulator:
     def _guarded(self, call: Callable[[], Value]) -> Value:
         from py4j.protocol import Py4JError
 
+        # py4j 0.10 waits without end for a Java machine that hangs; once that is killed, the call raises.
+        watch = threading.Timer(STALL_SECONDS, self._kill)
+        watch.daemon = True
+        watch.start()
         try:
             return call()
         except (Py4JError, OSError) as error:
             self.alive = False
             raise EnvironmentDied(f"The ScienceWorld simulator broke: {error}") from error
+        finally:
+            watch.cancel()
+
+    def _kill(self) -> None:
+        if self._environment is not None:
+            self._environment._gateway.java_process.kill()
 
 
 class SimulatorPool:

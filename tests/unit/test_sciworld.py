@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 
 import pytest
 
+from agentflan_ray.evaluate import simulators
 from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Reply, Request, Settings
 from agentflan_ray.evaluate.benchmarks.sciworld import (
     Sciworld,
@@ -242,6 +245,21 @@ def test_gold_paths_reach_the_full_score_on_the_real_simulator() -> None:
         benchmark.pool.give_back(simulator)
     finally:
         benchmark.pool.close()
+
+
+@real
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_simulator_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulators, "STALL_SECONDS", 3.0)
+    simulator = Simulator()
+    simulator.begin("boil", 0, "easy")
+    os.kill(simulator._environment._gateway.java_process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(EnvironmentDied, match="broke"):
+        simulator.step("look around")
+    assert 2 < time.monotonic() - began < 60
+    simulator.close()
 
 
 @real

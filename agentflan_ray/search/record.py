@@ -90,9 +90,10 @@ class Recorder(Callback):  # type: ignore[misc]  # ray is untyped
         metrics = {key: value for key, value in result.items() if _is_a_metric(key, value)}
         # Scores that a task of its own reports are those of the last step.
         running.last = metrics if "step" in metrics else {**running.last, **metrics}
-        step = running.last.get("step", 0)
+        if "step" not in running.last:
+            return  # it failed before its first step
         # A step that is done again stands in the curve once.
-        running.rows = [row for row in running.rows if row["step"] < step] + [running.last]
+        running.rows = [row for row in running.rows if row["step"] < running.last["step"]] + [running.last]
         lines = "".join(json.dumps(row) + "\n" for row in running.rows)
         storage.write_bytes(self._place(trial, "curve.jsonl"), lines.encode())
 

@@ -260,6 +260,17 @@ def test_the_curve_has_each_step_once_and_the_result_says_what_was_decided(tmp_p
     assert decision == {"rung": 0.25, "step": 2, "tokens": 200, "values": [0.4], **entry["promotion"]}
 
 
+def test_a_trial_that_fails_before_its_first_step_has_a_result_and_no_curve(tmp_path: Path) -> None:
+    trial = SimpleNamespace(trial_id="a", config={"trial_number": 3})
+    recorder = Recorder(str(tmp_path), lambda _: "0003", lambda _: Ending("0003", "search", "failed", "too scarce", ()))
+    recorder.on_trial_start(0, [], trial)
+    report(recorder, trial, trial_state="failed", reason="too scarce", time_total_s=0.1)
+    recorder.on_trial_complete(0, [], trial)
+    assert not (tmp_path / "trials/0003/curve.jsonl").exists()
+    result = json.loads((tmp_path / "trials/0003/result.json").read_text())
+    assert (result["state"], result["error"]) == ("failed", "too scarce")
+
+
 def ended(state: str, step: int, rungs: tuple[int, ...], *, steps: int = 40, number: int | None = 1) -> dict[str, Any]:
     return {
         "number": number,

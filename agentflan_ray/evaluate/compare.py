@@ -307,7 +307,9 @@ class _Pair:
         means = [self._mean(how, items, stratum, times) for stratum in strata if stratum]
         if not means:
             return np.full(len(times), np.nan)
-        return np.asarray(np.stack(means).mean(axis=0))
+        # A draw without any item of a case is a mean of the other cases: with many small cases no draw has all.
+        stacked = np.ma.masked_invalid(np.stack(means))
+        return np.asarray(stacked.mean(axis=0).filled(np.nan))
 
     def _mean(self, how: Mapping[str, Any], items: Sequence[Any], cases: Sequence[str], times: Floats) -> Floats:
         score, weight = how["score"], how["weight"]

@@ -154,6 +154,21 @@ def test_tasks_that_are_cases_and_groups_are_drawn_by_item(tmp_path: Path) -> No
     assert 0 < row.low < row.difference < row.high < 0.11
 
 
+def test_many_small_cases_are_compared_by_case(tmp_path: Path) -> None:
+    """As MMLU's subjects with --limit: hardly a draw holds an item of each."""
+    metric = Metric("right", by_case=True)
+    benchmark = Made(metrics=(metric,))
+
+    def answered(shift: int) -> list[Sample]:
+        items = [Item(f"i{i}", f"i{i}", f"subject{i % 57}", {}) for i in range(171)]
+        return [Sample(item, (), {}, {"right": float((i + shift) % 3 > 0)}, 0.1) for i, item in enumerate(items)]
+
+    ours, theirs = write(tmp_path, "a", answered(0), benchmark), write(tmp_path, "b", answered(1), benchmark)
+    (row,) = compare(ours, theirs)
+    assert row.difference == pytest.approx(row.first - row.second)
+    assert -1 < row.low < row.difference < row.high < 1
+
+
 def test_one_group_has_no_end(tmp_path: Path) -> None:
     made = Made(metrics=(Metric("right"),))
 

@@ -9,19 +9,15 @@ from typing import Any
 from agentflan_ray.analyse import plots_evaluation
 from agentflan_ray.analyse.page import Html, document, element, figure, join, legend, table
 from agentflan_ray.analyse.plots import MODEL_HUES, MODEL_SIGNS, is_share
-from agentflan_ray.evaluate.compare import Result, beside_paper, leaderboard, load, results_below
+from agentflan_ray.evaluate.compare import Result, beside_paper, leaderboard, results_below
 
 FILE = "evaluation.html"
 MAX_CASES = 24
 """Cases of a figure; a benchmark with more (MMLU's 57 subjects) has them in its table alone."""
 
 
-def write(place: Path, path: Path) -> Path:
-    """Write one page of all results below a folder; the page needs no network and no script.
-
-    Raises ``ValueError`` where there is no result.
-    """
-    results = load(place)
+def write(results: Sequence[Result], path: Path) -> Path:
+    """Write one page of all results; the page needs no network and no script."""
     body: list[object] = [
         element("div", "agentflan-ray · evaluation", class_="eyebrow"),
         element("h1", "Evaluation"),

@@ -28,14 +28,14 @@ def add_compare_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", help="an output folder of `agentflan evaluate`, or one model's folder in it")
     parser.add_argument("second", nargs="?", help="another model's folder: first minus second, item by item")
     parser.add_argument("--all", action="store_true", help="every metric of each benchmark, not its headline alone")
-    parser.add_argument("--html", metavar="FILE", help="write a page of the first folder's results, with pictures")
+    parser.add_argument("--html", metavar="FILE", help="write a page of all these results, with pictures")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a leaderboard of one folder, or the differences of two."""
     console = Console()
-    first = compare.load(Path(arguments.first))
+    shown = first = compare.load(Path(arguments.first))
     if arguments.second is None:
         board, beside = compare.leaderboard(first), compare.beside_paper(first)
         console.print(compare.leaderboard_table(board))
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         rows: dict[str, Any] = {"leaderboard": board, "paper": beside, "held_in": composites}
     else:
         second = compare.load(Path(arguments.second))
+        shown = [*first, *second]
         for place, results in ((arguments.first, first), (arguments.second, second)):
             if len(models := {result.model for result in results}) > 1:
                 raise ValueError(f"{place} holds {len(models)} models; name the folder of one, below its evaluation/.")
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.html is not None:
         from agentflan_ray.analyse.sections_evaluation import write
 
-        write(Path(arguments.first), Path(arguments.html))
+        write(shown, Path(arguments.html))
     if arguments.json is not None:
         storage.write_json(arguments.json, rows)
 

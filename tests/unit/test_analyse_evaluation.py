@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +12,9 @@ import pytest
 from agentflan_ray.analyse import plots_evaluation
 from agentflan_ray.analyse.sections_evaluation import of_run
 from agentflan_ray.analyse.sections_evaluation import write as write_page
+from agentflan_ray.cli.compare import add_compare_flags, run
 from agentflan_ray.evaluate.benchmark import Metric
+from agentflan_ray.evaluate.compare import load
 from tests.unit.test_evaluate_compare import METRICS, Made, drawn, write
 
 MADE = Made(metrics=METRICS, protocol="<b>made</b> up")
@@ -21,7 +24,7 @@ def page_of(folder: Path, benchmarks: tuple[Made, ...]) -> str:
     for name, rate in {"weak": 0.3, "good": 0.8}.items():
         for benchmark in benchmarks:
             write(folder, name, drawn(rate, error_at=4), benchmark)
-    return write_page(folder, folder / "evaluation.html").read_text("utf-8")
+    return write_page(load(folder), folder / "evaluation.html").read_text("utf-8")
 
 
 def test_the_page_shows_models_metrics_cases_and_errors(tmp_path: Path) -> None:
@@ -67,7 +70,17 @@ def test_a_runs_report_has_a_section_where_something_was_evaluated(tmp_path: Pat
 
 def test_no_results_are_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no results of an evaluation"):
-        write_page(tmp_path, tmp_path / "evaluation.html")
+        load(tmp_path)
+
+
+def test_the_page_of_two_folders_shows_both_models(tmp_path: Path) -> None:
+    for name, rate in {"weak": 0.3, "good": 0.8}.items():
+        write(tmp_path / name, name, drawn(rate), MADE)
+    page = tmp_path / "page.html"
+    parser = argparse.ArgumentParser()
+    add_compare_flags(parser)
+    run(parser.parse_args([str(tmp_path / "weak"), str(tmp_path / "good"), "--html", str(page)]))
+    assert all(f"{name}-{name}" in page.read_text("utf-8") for name in ("weak", "good"))
 
 
 def test_figures_draw_every_model_and_name() -> None:

@@ -225,24 +225,33 @@ def _code_calls(text: str, tool_names: Collection[str]) -> list[FoundCall]:
 
 def _closing(text: str, start: int) -> int | None:
     """The place behind the bracket that closes the one before ``start``, quotes heeded; None where there is none."""
-    depth, quote, place = 1, "", start
-    while place < min(len(text), start + 2000):
+    marks = outer_marks(text[: start + 2000], start, quotes="\"'")
+    return next((place + 1 for place, mark in marks if mark != ","), None)
+
+
+def outer_marks(text: str, start: int, quotes: str) -> Iterator[tuple[int, str]]:
+    """Places of the commas within the bracket that opens before ``start``, but not in quotes or brackets within it, and
+    of the bracket that closes it, which is the last; without that one, it isn't closed."""
+    depth, quote, place = 0, "", start
+    while place < len(text):
         character = text[place]
         if quote:
             if character == "\\":
                 place += 1
             elif character == quote:
                 quote = ""
-        elif character in "\"'":
+        elif character in quotes:
             quote = character
         elif character in "([{":
             depth += 1
         elif character in ")]}":
-            depth -= 1
             if depth == 0:
-                return place + 1
+                yield place, character
+                return
+            depth -= 1
+        elif character == "," and depth == 0:
+            yield place, character
         place += 1
-    return None
 
 
 def _parsed(text: str) -> ast.expr:

@@ -274,13 +274,13 @@ class MixtureSampler(BaseSampler):  # type: ignore[misc]  # optuna is not checke
         chance = rng.integers(len(candidates), size=_NUM_KEPT)
         kept = np.unique(np.concatenate([order[:_NUM_KEPT], hopeful[:_NUM_KEPT], chance]))
         spent = sum(self._cost(trial.params) for trial in [*_trials_of(evidence), *pending])
-        options = [
-            option
+        priced = [
+            (option, cost)
             for row in kept
             for level in self._space.levels
-            if self._cost(option := {**candidates[row], **level}) <= spent or level == self._space.target
+            if (cost := self._cost(option := {**candidates[row], **level})) <= spent or level == self._space.target
         ]
-        costs = np.array([self._cost(option) for option in options])
+        options, costs = [option for option, _ in priced], np.array([cost for _, cost in priced])
         points = self._space.points(options)
         worth = belief.worth(where[kept], points, self._space.points_of(pending)) / costs
         if worth.max() <= 0:  # nothing would change what is believed best: try that for real

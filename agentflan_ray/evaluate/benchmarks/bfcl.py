@@ -15,7 +15,7 @@ from typing import Any
 
 from agentflan_ray.evaluate import bfcl_package
 from agentflan_ray.evaluate.benchmark import Item, Metric, Missing, OneRequest, Request, Settings, Unavailable
-from agentflan_ray.evaluate.calls import MAX_CHARACTERS, call_expressions, read_calls
+from agentflan_ray.evaluate.calls import MAX_CHARACTERS, call_expressions, outer_marks, read_calls
 from agentflan_ray.evaluate.order import in_fair_order
 from agentflan_ray.evaluate.summary import Combined
 from agentflan_ray.evaluate.tool_schemas import chat_template_tools, tool_of
@@ -204,24 +204,9 @@ def _split(text: str, start: int) -> tuple[list[str], str]:
     """What stands between commas from ``start`` to the closing bracket, and what follows; quotes and brackets are
     heeded. Raises ``ValueError`` where the bracket is not closed."""
     pieces: list[str] = []
-    piece, place, depth, quote = start, start, 0, ""
-    while place < len(text):
-        character = text[place]
-        if quote:
-            if character == "\\":
-                place += 1
-            elif character == quote:
-                quote = ""
-        elif character in "\"'`":
-            quote = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            if depth == 0:
-                return [*pieces, text[piece:place]], text[place + 1 :]
-            depth -= 1
-        elif character == "," and depth == 0:
-            pieces.append(text[piece:place])
-            piece = place + 1
-        place += 1
+    for place, mark in outer_marks(text, start, quotes="\"'`"):
+        pieces.append(text[start:place])
+        start = place + 1
+        if mark != ",":
+            return pieces, text[start:]
     raise ValueError("The call's bracket is not closed.")

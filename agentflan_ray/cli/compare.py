@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agentflan_ray import storage
+from agentflan_ray.cli.flags import check_writable
 from agentflan_ray.evaluate import compare
 from agentflan_ray.evaluate.composite import HELD_IN, held_in
 
@@ -35,6 +36,8 @@ def add_compare_flags(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print a leaderboard of one folder, or the differences of two."""
     console = Console()
+    if arguments.html is not None:
+        check_writable(str(Path(arguments.html).absolute().parent), "--html")
     shown = first = compare.load(Path(arguments.first))
     if arguments.second is None:
         board, beside = compare.leaderboard(first), compare.beside_paper(first)

@@ -77,8 +77,10 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.model is None or not arguments.suite:
         raise ValueError("Name a model and at least one --suite; `agentflan evaluate --list` shows the suites.")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise ValueError(f"--limit is {arguments.limit}, but at least one item is run.")
+    for flag, least in {"limit": 1, "batch": 1, "gpus": 1, "replicas": 0}.items():
+        asked = getattr(arguments, flag)
+        if asked is not None and asked < least:
+            raise ValueError(f"--{flag} is {asked}, but must be at least {least}.")
     if not arguments.item_seconds > 0:
         raise ValueError(f"--item-seconds is {arguments.item_seconds:g}, but an item takes some time.")
     if "://" in arguments.out:

@@ -64,6 +64,8 @@ class SweepRecipe:
     """Seeds of these trainings."""
 
     def __post_init__(self) -> None:
+        if self.num_trials < 1:
+            raise ValueError(f"num_trials must be at least 1, but is {self.num_trials}.")
         if bool(self.weights) != (WEIGHTED in [objective.metric for objective in self.objectives]):
             raise ValueError(
                 f"The objectives are {[each.metric for each in self.objectives]} and the weights {dict(self.weights)}; "

@@ -50,3 +50,9 @@ def test_two_folders_give_differences(
     assert all(row["p_together"] < 0.05 for row in rows)
     with pytest.raises(ValueError, match="holds 2 models; name the folder of one"):
         run(str(tmp_path), str(tmp_path / "weak"))
+
+
+def test_a_page_that_can_not_be_written_is_said_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="Nothing can be written to --html"):
+        run(str(tmp_path), "--html", str(tmp_path / "file" / "page.html"))

@@ -249,3 +249,8 @@ def test_a_weighted_sum_has_the_value_and_the_interval_of_its_sum(scored: list[S
 def test_item_scores_come_back_from_a_file_of_samples(scored: list[Scored], tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(samples_of(scored)), tmp_path / "judge-samples.parquet")
     assert read_items(str(tmp_path / "judge-samples.parquet")) == as_items(scored)
+
+
+def test_a_sweep_of_no_trials_is_refused_before_a_corpus_is_built() -> None:
+    with pytest.raises(ValueError, match="num_trials must be at least 1, but is 0"):
+        replace(laptop_sweep(), num_trials=0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Finish = Literal["stop", "length", "context", "time", "choice"]
 """Why a reply ended: at an end token or a stop string, at ``max_new_tokens``, because the prompt did not fit into the
@@ -156,6 +156,15 @@ class Benchmark(Protocol):
 
     def score(self, item: Item, outcome: Mapping[str, Any]) -> dict[str, float]:
         """The scores of an outcome. Pure. A score that does not apply is absent."""
+
+
+@runtime_checkable
+class Heavy(Protocol):
+    """A benchmark whose environments take memory, so that only so many of them run at once."""
+
+    @property
+    def environment_gib(self) -> float:
+        """Of one environment."""
 
 
 @dataclass(frozen=True, slots=True)

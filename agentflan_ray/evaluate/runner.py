@@ -14,9 +14,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from agentflan_ray.evaluate.benchmark import Benchmark, EnvironmentDied, Item, Reply, Request, Sample
+from agentflan_ray.evaluate.benchmark import Benchmark, EnvironmentDied, Heavy, Item, Reply, Request, Sample
 from agentflan_ray.evaluate.cache import Episodes
 from agentflan_ray.evaluate.engine import Engine
+from agentflan_ray.evaluate.memory import free_memory
 from agentflan_ray.storage import as_json
 
 ATTEMPTS = 2
@@ -77,14 +78,21 @@ def evaluate(
         else:
             keep(found)
     if missing:
-        # Half as many again as the engine answers at once.
-        num_threads = min(len(missing), concurrency or engine.num_slots + (engine.num_slots + 1) // 2)
+        num_threads = min(len(missing), concurrency or _episodes_at_once(benchmark, engine))
         with _Crew(benchmark, engine, missing, limits or Limits(), num_threads) as crew:
             for sample in crew.samples():
                 if episodes is not None:
                     episodes.add(sample)
                 keep(sample)
     return [done[item.id] for item in items]
+
+
+def _episodes_at_once(benchmark: Benchmark, engine: Engine) -> int:
+    """Half as many again as the engine answers at once, or as environments have room in half of the free memory."""
+    wanted = engine.num_slots + (engine.num_slots + 1) // 2
+    if not isinstance(benchmark, Heavy):
+        return wanted
+    return max(1, min(wanted, int(free_memory() / 2 / (benchmark.environment_gib * 2**30))))
 
 
 def run_item(

@@ -15,6 +15,9 @@ Value = TypeVar("Value")
 JAVA_OPTIONS = "-Xmx768m -XX:+UseSerialGC -XX:ActiveProcessorCount=1"
 """Java takes a quarter of the memory by default, and grew to 4 GB on gold paths; with these it stayed below 0.4 GB."""
 
+ENVIRONMENT_GIB = 0.5
+"""Memory of one, with room."""
+
 STALL_SECONDS = 300.0
 """A call that takes longer ends its simulator. A step takes milliseconds, loading a task seconds."""
 
@@ -120,7 +123,7 @@ class Simulator:
 
 
 class SimulatorPool:
-    """Simulators that wait for an episode. There are as many as episodes run at once."""
+    """Simulators that wait for an episode. There are as many as episodes run at once (``ENVIRONMENT_GIB``)."""
 
     def __init__(self, make: Callable[[], Simulator] = Simulator) -> None:
         self._make = make

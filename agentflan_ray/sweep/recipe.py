@@ -54,7 +54,7 @@ class SweepRecipe:
     """Held-out items by case that choose between trials."""
     judge_items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ITEM_CASES, 60))
     """Held-out items by case, of other groups, that the base model and the retrained ones are judged by."""
-    evaluation_batch: int = 32
+    evaluation_batch: int = 64
     """Replies generated at once; part of the identity because near-ties fall differently in other batches."""
     confirm_seeds: tuple[int, ...] = (1, 2, 3)
     """The best mix is trained again with these seeds; the first of these models is the one that is kept."""

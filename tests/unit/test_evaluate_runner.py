@@ -20,6 +20,7 @@ from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Metric, OneR
 from agentflan_ray.evaluate.benchmarks.toolbox import Toolbox, ToolboxBenchmark
 from agentflan_ray.evaluate.cache import Episodes, turns_from_json, turns_to_json
 from agentflan_ray.evaluate.engine import LazyEngine
+from agentflan_ray.evaluate.memory import free_memory
 from agentflan_ray.evaluate.results import Model, ResultFolder
 from agentflan_ray.evaluate.runner import Limits, evaluate
 from agentflan_ray.evaluate.summary import summarise
@@ -462,3 +463,46 @@ def test_one_request_is_an_episode() -> None:
     episode.take(Reply("B", "choice", logprobs=(-2.0, -1.0)))
     assert episode.ask() is None
     assert episode.outcome() == {"reply": "B", "finish": "choice", "logprobs": [-2.0, -1.0]}
+
+
+@pytest.mark.parametrize(("free_gib", "at_once"), [(64, 6), (9, 2), (1, 1)])
+def test_heavy_environments_run_as_many_as_memory_holds(
+    free_gib: float, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what is free is theirs, and one always runs."""
+
+    class HeavyEcho(Echo):
+        environment_gib = 2.0
+        lock = threading.Lock()
+        running = most_running = 0
+
+        def open(self, item: Item) -> Any:
+            with self.lock:
+                self.running += 1
+                self.most_running = max(self.most_running, self.running)
+            talk, close = super().open(item), self.leave
+            talk.close = close
+            return talk
+
+        def leave(self) -> None:
+            with self.lock:
+                self.running -= 1
+
+    monkeypatch.setattr(runner, "free_memory", lambda: int(free_gib * 2**30))
+    benchmark = HeavyEcho(num_items=12)
+    engine = Scripted(lambda request: request.messages[0]["content"], seconds=0.05)
+    assert len(evaluate(benchmark, engine, benchmark.items())) == 12
+    assert benchmark.most_running == at_once
+
+
+def test_free_memory_heeds_a_containers_limit(tmp_path: Path) -> None:
+    machine = free_memory(tmp_path)  # no such files: no container
+    assert machine > 2**28
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(tmp_path) > machine / 2
+    (tmp_path / "memory.max").write_text(f"{2**20}\n")
+    (tmp_path / "memory.current").write_text(f"{2**19}\n")
+    (tmp_path / "memory.stat").write_text("anon 100\ninactive_file 1024\n")
+    assert free_memory(tmp_path) == 2**19 + 1024
+    (tmp_path / "memory.max").write_text("1\n")
+    assert free_memory(tmp_path) == 0

@@ -21,7 +21,7 @@ from agentflan_ray.evaluate.benchmark import Item, Metric, Missing, Reply, Reque
 from agentflan_ray.evaluate.data import find
 from agentflan_ray.evaluate.order import in_fair_order
 from agentflan_ray.evaluate.prompts import read
-from agentflan_ray.evaluate.simulators import SimulatorPool
+from agentflan_ray.evaluate.simulators import ENVIRONMENT_GIB, SimulatorPool
 
 VERSION = "1.2.3"
 _INSTRUCTION, _EXAMPLES = "sciworld/instruction.txt", "sciworld/examples.json"
@@ -237,6 +237,7 @@ class Sciworld:
     examples: Mapping[str, Sequence[str]]
     pool: SimulatorPool = field(default_factory=SimulatorPool)
     name: str = "sciworld"
+    environment_gib: float = ENVIRONMENT_GIB
     metrics: Sequence[Metric] = (
         Metric("score", by_case=True, scale=100),
         Metric("completed", by_case=True, scale=100),

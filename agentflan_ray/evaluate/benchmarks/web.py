@@ -83,6 +83,7 @@ class WebTasks:
     python: str
     max_steps: int
     environment: Mapping[str, str]
+    environment_gib: float = 0.75
     metrics: Sequence[Metric] = (
         Metric("success", scale=100),
         Metric("faulty actions", "fault_rate", better="low", scale=100),

@@ -54,6 +54,14 @@ class Pool:
     places: int
     keys: dict[int, torch.Tensor] = field(default_factory=dict)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
+    _clean: int = 0
+
+    def reach(self, end: int) -> None:
+        """Let all places below ``end`` hold numbers: what is read beside a row's own must not be a NaN."""
+        if end > self._clean:
+            for tensor in (*self.keys.values(), *self.values.values()):
+                tensor[self._clean : end] = 0
+            self._clean = end
 
     def write(self, layer: int, where: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """Keep keys and values, (tokens, key heads, size), at these places."""
@@ -61,11 +69,14 @@ class Pool:
             # On a CPU empty pages take memory only once they are written to.
             self.keys[layer] = key.new_empty(self.places, *key.shape[1:])
             self.values[layer] = value.new_empty(self.places, *value.shape[1:])
+            for tensor in (self.keys[layer], self.values[layer]):
+                tensor[: self._clean] = 0
         self.keys[layer].index_copy_(0, where, key)
         self.values[layer].index_copy_(0, where, value)
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy a stretch of places that does not overlap its target."""
+        self.reach(target + length)
         for tensors in (self.keys, self.values):
             for tensor in tensors.values():
                 tensor[target : target + length] = tensor[source : source + length]
@@ -74,6 +85,24 @@ class Pool:
         """Of all layers that have asked so far."""
         tensors = [*self.keys.values(), *self.values.values()]
         return sum(tensor[0].numel() * tensor.element_size() for tensor in tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Couple:
+    """One or two rows of which a pass takes one token each: ``length`` places from ``place`` on, and from ``place +
+    stride`` on. Where the first row is shorter, ``mask`` (2, 1, 1, length) is minus infinity beyond its end."""
+
+    rows: int
+    place: int
+    stride: int
+    length: int
+    mask: torch.Tensor | None
+
+    def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Their keys or values, (rows, key heads, length, size), where they lie."""
+        token, head, each = tensor.stride()
+        shape = (self.rows, tensor.shape[1], self.length, tensor.shape[2])
+        return tensor.as_strided(shape, (self.stride * token, head, token, each), self.place * token)
 
 
 class Step:
@@ -86,7 +115,9 @@ class Step:
         offsets = [torch.arange(span.begin, span.end) for span in spans]
         self.positions = torch.cat(offsets).to(device)
         self.where = torch.cat([o + s.start for o, s in zip(offsets, spans, strict=True)]).to(device)
+        pool.reach(min(pool.places, max(span.start for span in spans) + max(span.end for span in spans)))
         self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+        self._couples: dict[int | None, tuple[torch.Tensor, list[Couple]]] = {}
         self._borders: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
 
     def mask(self, span: Span, window: int | None) -> torch.Tensor:
@@ -98,6 +129,41 @@ class Step:
             seen = past <= query
             self._masks[key] = seen if window is None else seen & (past > query - window)
         return self._masks[key]
+
+    def couples(self, window: int | None, dtype: torch.dtype) -> tuple[torch.Tensor, list[Couple]]:
+        """The rows with one token in this pass, two by two, and which tokens of the pass are theirs.
+
+        Two rows lie at a regular distance, whichever they are, so attention takes both in one call without a copy. Of
+        two threads each then has the same to do (a row of SmolLM2 has 3 key heads), and neighbours in length are
+        coupled, so little is read in vain.
+        """
+        if window not in self._couples:
+            singles: list[tuple[int, int, int]] = []
+            at = 0
+            for span in self.spans:
+                if span.count == 1:
+                    length = span.end if window is None else min(span.end, window)
+                    singles.append((length, span.start + span.end - length, at))
+                at += span.count
+            singles.sort()
+            couples: list[Couple] = []
+            tokens: list[int] = []
+            while singles:
+                pair = sorted(singles[-2:], key=lambda single: single[1])
+                length = max(each for each, _, _ in pair)
+                if pair[-1][1] + length > self.pool.places:
+                    pair = singles[-1:]
+                    length = pair[0][0]
+                del singles[-len(pair) :]
+                tokens += [token for _, _, token in pair]
+                mask = None
+                if pair[0][0] != pair[-1][0]:
+                    lengths = torch.tensor([each for each, _, _ in pair])[:, None, None, None]
+                    mask = torch.zeros(len(pair), 1, 1, length, dtype=dtype)
+                    mask = mask.masked_fill(torch.arange(length) >= lengths, float("-inf")).to(self.device)
+                couples.append(Couple(len(pair), pair[0][1], pair[-1][1] - pair[0][1], length, mask))
+            self._couples[window] = (torch.tensor(tokens, dtype=torch.int64, device=self.device), couples)
+        return self._couples[window]
 
     def borders(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Offsets of the rows' queries and of their keys, and the places of all keys, row after row."""
@@ -181,30 +247,39 @@ def _row_by_row(
     groups = heads // key_heads
     output = queries.new_empty(tokens, heads, size)
     queries = queries.contiguous()
+    tokens_of_couples, couples = step.couples(window, queries.dtype)
+    if couples:
+        # One token sees all that is there, so the query heads of a key head may stand as its queries: no key is
+        # repeated.
+        asked = queries[tokens_of_couples].view(-1, key_heads, groups, queries.shape[-1])
+        seen = asked.new_empty(len(asked), key_heads, groups, size)
+        at = 0
+        for couple in couples:
+            seen[at : at + couple.rows] = functional.scaled_dot_product_attention(
+                asked[at : at + couple.rows],
+                couple.of(keys),
+                couple.of(values),
+                attn_mask=couple.mask,
+                scale=scaling,
+            )
+            at += couple.rows
+        output[tokens_of_couples] = seen.view(-1, heads, size)
     at = 0
     for span in step.spans:
-        first = 0 if window is None or span.count > 1 else max(0, span.end - window)
-        row_keys = keys[span.start + first : span.start + span.end].transpose(0, 1)[None]
-        row_values = values[span.start + first : span.start + span.end].transpose(0, 1)[None]
-        if span.count == 1:
-            # One token sees all that is there, so the query heads of a key head may stand as its queries: no key is
-            # repeated.
-            row = queries[at].view(1, key_heads, groups, -1)
-            seen = functional.scaled_dot_product_attention(row, row_keys, row_values, scale=scaling)
-            output[at] = seen.view(heads, size)
-        else:
-            if groups > 1:
-                row_keys, row_values = (each.repeat_interleave(groups, dim=1) for each in (row_keys, row_values))
+        if span.count > 1:
+            row_keys = keys[span.start : span.start + span.end].transpose(0, 1)[None]
+            row_values = values[span.start : span.start + span.end].transpose(0, 1)[None]
             plain = span.begin == 0 and (window is None or span.end <= window)
-            seen = functional.scaled_dot_product_attention(
+            result = functional.scaled_dot_product_attention(
                 queries[at : at + span.count].transpose(0, 1)[None],
                 row_keys,
                 row_values,
                 attn_mask=None if plain else step.mask(span, window),
                 is_causal=plain,
                 scale=scaling,
+                enable_gqa=groups > 1,
             )
-            output[at : at + span.count] = seen[0].transpose(0, 1)
+            output[at : at + span.count] = result[0].transpose(0, 1)
         at += span.count
     return output
 

@@ -29,6 +29,7 @@ from agentflan_ray.evaluate.benchmark import Finish, Reply, Request
 from agentflan_ray.evaluate.engines.attention import POOLED, Pool, Span, Step
 from agentflan_ray.evaluate.engines.pool import Ranges
 from agentflan_ray.evaluate.engines.prompts import Choices, Prompter, Tokens, common_beginning
+from agentflan_ray.evaluate.memory import free_memory
 from agentflan_ray.tokens.tokenizer import load_tokenizer
 
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
@@ -52,10 +53,10 @@ class TransformersSettings:
         max_length: Tokens of prompt and reply together; None takes the model's own limit, 16,384 at most.
         seconds_per_reply: A reply is cut off after this time in the batch.
         template: Name of a chat template, for a model without one.
-        num_slots: Rows answered at once; None is 32 on a CPU, 128 on a GPU.
+        num_slots: Rows answered at once; None is 64 on a CPU, 128 on a GPU.
         chunk: Tokens of new prompts in one pass; None is 512 on a CPU, 4,096 on a GPU.
-        memory_gib: For keys and values; None is 2 GiB on a CPU and 60 % of what is free on a GPU. One conversation of
-            ``max_length`` always fits.
+        memory_gib: For keys and values; None is a quarter of what is free on a CPU and 60 % on a GPU. One conversation
+            of ``max_length`` always fits.
     """
 
     max_length: int | None = None
@@ -190,7 +191,7 @@ class TransformersEngine:
         self.identity: Mapping[str, Any] = _identity(model.config, name, model.dtype, self._settings)
         self._max_length: int = self.identity["max_length"]
         on_gpu = model.device.type == "cuda"
-        self._num_slots = self._settings.num_slots or (128 if on_gpu else 32)
+        self._num_slots = self._settings.num_slots or (128 if on_gpu else 64)
         self._chunk = self._settings.chunk or (4096 if on_gpu else 512)
         self.work = Work()
         self._ends = frozenset(_end_tokens(tokenizer, model))
@@ -268,7 +269,7 @@ class TransformersEngine:
             return int(self._settings.memory_gib * 2**30)
         if self._model.device.type == "cuda":
             return int(0.6 * torch.cuda.mem_get_info(self._model.device)[0])
-        return 2 * 2**30
+        return free_memory() // 4
 
     def _forward(self, step: Step, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Logits (wanted, vocabulary) at those tokens of the pass."""

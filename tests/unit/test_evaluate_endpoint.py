@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -237,6 +240,24 @@ def test_a_vllm_server_that_ends_at_once_says_why(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(vllm, "server_command", lambda plan, port: command)
     with pytest.raises(ValueError, match=r"(?s)vLLM ended with status 1 before it was ready.*no GPU found"):
         VllmPlan(resolve("tiny-llama"), "abc").open()
+
+
+def test_a_server_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+    server = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
+    starts = f"""
+import subprocess, sys, time
+subprocess.Popen({[sys.executable, "-I", "-S", str(vllm.GUARDED), *server]!r}, start_new_session=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True) as asker:
+        assert asker.stdout is not None
+        pid = int(asker.stdout.readline())
+        os.kill(pid, 0)
+        asker.kill()
+        until = time.monotonic() + 30
+        while time.monotonic() < until and Path(f"/proc/{pid}").exists():
+            time.sleep(0.1)
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_the_vllm_command() -> None:

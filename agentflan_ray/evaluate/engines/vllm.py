@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 SERVED_NAME = "model"
 
+GUARDED = Path(__file__).with_name("guarded.py")
+"""Ends the server where this process is killed."""
+
 _START_SECONDS = 1800.0
 """For loading: 70B parameters from a slow disk take a quarter of an hour."""
 
@@ -177,7 +180,7 @@ class Server:
         self.log = Path(self._folder.name, "server.log")
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                server_command(plan, self._port),
+                [sys.executable, "-I", "-S", str(GUARDED), *server_command(plan, self._port)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

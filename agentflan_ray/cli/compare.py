@@ -66,10 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def composite_line(row: dict[str, Any]) -> str:
-    """AgentTuning's composite of one model in words, or what it lacks."""
+    """AgentTuning's composite of one model in words, with how it differs from the published one, or what it lacks."""
     if row["missing"]:
         return f"Held-in composite of {row['model']}: not without {', '.join(row['missing'])}."
-    return f"Held-in composite of {row['model']}: {row['value']:.3g} ({row['low']:.3g} … {row['high']:.3g})."
+    number = f"Held-in composite of {row['model']}: {row['value']:.3g} ({row['low']:.3g} … {row['high']:.3g})."
+    return " ".join([number, *(["Not run as published."] if row["remarks"] else []), *row["remarks"]])
 
 
 def _composites(results: list[compare.Result]) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Models against each other on the same items, and beside the paper's table.
 
-A difference is computed on the items that both models have, so that what makes an item hard falls out; its interval
-and p-value come from a paired bootstrap over groups of items, and where every score is 0 or 1 McNemar's exact test of
-the items stands beside them. All differences that are shown together are tested together (Holm).
+A difference is computed on the items that both models have, so that what makes an item hard falls out, by whole groups
+of items (:mod:`~agentflan_ray.evaluate.paired`); where every score is 0 or 1 McNemar's exact test of the items stands
+beside it. All differences that are shown together are tested together (Holm).
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 from rich.table import Table
 
-from agentflan_ray.evaluate.stats import drawn_groups, holm, mcnemar, two_sided
+from agentflan_ray.evaluate.paired import PairedMetric
+from agentflan_ray.evaluate.stats import holm
 
-DRAWS = 4000
-_CHUNK = 250
-"""Draws at once: of a benchmark with 14,000 groups they take 28 MB."""
 LEVEL = 0.05
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,9 +51,9 @@ class Result:
 class Compared:
     """One metric of two models on ``n`` common items: first minus second, unscaled.
 
-    ``left_out``: items that only one has or that failed for either. ``p`` is the bootstrap's, ``p_together`` adjusted
-    for all rows of the comparison, ``p_items`` McNemar's, which takes items as independent; None where scores are not
-    0 or 1.
+    ``left_out``: items that only one has or that failed for either. ``p`` is that of the groups of items,
+    ``p_together`` adjusted for all rows of the comparison, ``p_items`` McNemar's, which takes items as independent;
+    None where scores are not 0 or 1.
     """
 
     benchmark: str
@@ -126,7 +120,9 @@ def leaderboard(results: Sequence[Result]) -> list[dict[str, Any]]:
         known = [result for result in mine if _headline(result)["value"] is not None]
         sign = -1 if known and _headline(known[0])["better"] == "low" else 1
         known.sort(key=lambda result: -sign * _headline(result)["value"])
-        behind = [_compare(known[0], other, every_metric=False)[0].p for other in known[1:]]
+        # Without a common item nothing tells them apart.
+        pairs = [_compare(known[0], other, every_metric=False) for other in known[1:]]
+        behind = [rows_of_pair[0].p if rows_of_pair else 1.0 for rows_of_pair in pairs]
         among = [True, *(p > LEVEL for p in holm(behind))]
         for result, best in zip(known, among, strict=True) if known else ():
             row = _headline(result)
@@ -155,9 +151,16 @@ def beside_paper(results: Sequence[Result]) -> list[dict[str, Any]]:
             named = result.summary["metrics"].get(column["metric"]) if result.benchmark == column["benchmark"] else None
             if named is None or named["value"] is None:
                 continue
-            asked = result.summary["asked"]
-            whole = asked["items"] == asked["of"]
-            part = "" if whole else f"Only the first {asked['items']} of {asked['of']} items were run. "
+            asked, errors = result.summary["asked"], result.summary["errors"]["items"]
+            remarks = []
+            if asked["items"] != asked["of"]:
+                remarks.append(f"Only the first {asked['items']} of {asked['of']} items were run. ")
+            if errors:
+                remarks.append(f"{errors} items ended with an error and are in no mean. ")
+            identity = result.summary["identity"]
+            for name, demanded in column.get("requires", {}).items():
+                if identity.get(name) != demanded:
+                    remarks.append(f"{name} is {identity.get(name)!r}, and {demanded!r} is needed. ")
             rows.append(
                 {
                     "benchmark": result.benchmark,
@@ -166,8 +169,8 @@ def beside_paper(results: Sequence[Result]) -> list[dict[str, Any]]:
                     **{name: _scaled(named, name) for name in ("value", "low", "high")},
                     "n": named["n"],
                     "paper": {name: values[column["name"]] for name, values in paper["models"].items()},
-                    "comparable": column["comparable"] and whole,
-                    "why": part + column["why"],
+                    "comparable": column["comparable"] and not remarks,
+                    "why": "".join(remarks) + column["why"],
                 }
             )
     return rows
@@ -182,7 +185,7 @@ def paper_table() -> dict[str, Any]:
 def comparison_table(rows: Sequence[Compared], first: str, second: str) -> Table:
     """Rows of :func:`compare` for a terminal."""
     table = Table(title=f"{first} minus {second}, on common items; p tests all rows together")
-    for name in ("benchmark", "metric", "first", "second", "difference", "95 %", "n", "p", "McNemar", ""):
+    for name in ("benchmark", "metric", "first", "second", "difference", "95 %", "n", "left out", "p", "McNemar", ""):
         table.add_column(name, justify="left" if name in ("benchmark", "metric", "") else "right")
     for row in rows:
         scale = row.scale
@@ -194,6 +197,7 @@ def comparison_table(rows: Sequence[Compared], first: str, second: str) -> Table
             f"{scale * row.difference:+.3g}",
             f"{scale * row.low:+.3g} … {scale * row.high:+.3g}",
             str(row.n),
+            str(row.left_out),
             f"{row.p_together:.2g}",
             "–" if row.p_items is None else f"{row.p_items:.2g}",
             _verdict(row),
@@ -240,106 +244,29 @@ def _compare(ours: Result, other: Result, every_metric: bool) -> list[Compared]:
     rows = []
     for name in names:
         row = ours.summary["metrics"][name]
-        pair = _Pair(row["definition"], [mine[key] for key in whole], [theirs[key] for key in whole])
-        if not math.isnan(pair.first) and not math.isnan(pair.second):
-            rows.append(pair.compared(ours.benchmark, name, left_out, row))
-    return rows
-
-
-class _Pair:
-    """A metric of two models over the same items, and over draws of their groups."""
-
-    def __init__(self, how: Mapping[str, Any], ours: Sequence[Any], theirs: Sequence[Any]) -> None:
-        self._how = how
-        self._models = (ours, theirs)
-        pairs = {(item["case"], item["group"]) for item in ours}
-        cases, groups = ({pair[place] for pair in pairs} for place in (0, 1))
-        # Where groups are the cases (a simulator's tasks), a case's items are what is drawn.
-        unit = "id" if len(pairs) == len(cases) == len(groups) > 1 else "group"
-        self._units = {name: place for place, name in enumerate(sorted({item[unit] for item in ours}))}
-        self._members = np.array([self._units[item[unit]] for item in ours], dtype=np.int64)
-        once = np.ones((1, len(self._units)))
-        self.first, self.second = (float(self._value(how, model, once)[0]) for model in self._models)
-        self.n = sum(_has(how, item) for item in ours)
-
-    def compared(self, benchmark: str, metric: str, left_out: int, row: Mapping[str, Any]) -> Compared:
-        """The difference with its interval; one group has an interval without end."""
-        difference, num = self.first - self.second, len(self._units)
-        low, high, p = -math.inf, math.inf, 1.0
-        if num > 1:
-            drawn = np.concatenate([self._draw(seed) for seed in range(DRAWS // _CHUNK)])
-            drawn = difference + math.sqrt(num / (num - 1)) * (drawn[~np.isnan(drawn)] - difference)
-            low, high = (float(limit) for limit in np.quantile(drawn, [0.025, 0.975]))
-            p = 1.0 if not drawn.any() else two_sided(drawn)
-        return Compared(
-            benchmark,
-            metric,
-            self.first,
-            self.second,
-            self.n,
-            left_out,
-            difference,
-            low,
-            high,
-            p,
-            p,
-            self._items_test(),
-            row["better"],
-            row["scale"],
+        pair = PairedMetric(row["definition"], [mine[key] for key in whole], [theirs[key] for key in whole])
+        if math.isnan(pair.first) or math.isnan(pair.second):
+            continue
+        found = pair.difference()
+        rows.append(
+            Compared(
+                ours.benchmark,
+                name,
+                pair.first,
+                pair.second,
+                pair.n,
+                left_out,
+                found.value,
+                found.low,
+                found.high,
+                found.p,
+                found.p,
+                pair.items_test(),
+                row["better"],
+                row["scale"],
+            )
         )
-
-    def _draw(self, seed: int) -> Floats:
-        times = drawn_groups(len(self._units), _CHUNK, seed)
-        values = [self._value(self._how, model, times) for model in self._models]
-        return values[0] - values[1]
-
-    def _value(self, how: Mapping[str, Any], items: Sequence[Any], times: Floats) -> Floats:
-        """The metric of each draw, (draws,), from how often each unit is drawn, (draws, units)."""
-        if "parts" in how:
-            parts = np.stack([self._value(part, items, times) for part in how["parts"]])
-            if how["how"] == "mean":
-                return np.asarray(parts.mean(axis=0))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                harmonic = len(parts) / (1 / parts).sum(axis=0)
-            return np.where((parts <= 0).any(axis=0), 0.0, harmonic)
-        cases = dict.fromkeys(item["case"] for item in items if _has(how, item))
-        strata = [(case,) for case in cases] if how["by_case"] else [tuple(cases)]
-        means = [self._mean(how, items, stratum, times) for stratum in strata if stratum]
-        if not means:
-            return np.full(len(times), np.nan)
-        # A draw without any item of a case is a mean of the other cases: with many small cases no draw has all.
-        stacked = np.ma.masked_invalid(np.stack(means))
-        return np.asarray(stacked.mean(axis=0).filled(np.nan))
-
-    def _mean(self, how: Mapping[str, Any], items: Sequence[Any], cases: Sequence[str], times: Floats) -> Floats:
-        score, weight = how["score"], how["weight"]
-        chosen = [i for i, item in enumerate(items) if item["case"] in cases and score in item["scores"]]
-        members = self._members[chosen]
-        values = np.array([items[i]["scores"][score] for i in chosen], dtype=np.float64)
-        weights = np.array([items[i]["scores"][weight] if weight else 1.0 for i in chosen], dtype=np.float64)
-        num = len(self._units)
-        sums = np.bincount(members, weights=weights * values, minlength=num)
-        counts = np.bincount(members, weights=weights, minlength=num)
-        with np.errstate(invalid="ignore"):
-            return np.asarray((times @ sums) / (times @ counts))
-
-    def _items_test(self) -> float | None:
-        if "parts" in self._how or self._how["weight"]:
-            return None
-        both = [
-            (first["scores"][self._how["score"]], second["scores"][self._how["score"]])
-            for first, second in zip(*self._models, strict=True)
-            if _has(self._how, first) and _has(self._how, second)
-        ]
-        if not all(value in (0.0, 1.0) for pair in both for value in pair):
-            return None
-        return mcnemar([pair[0] == 1 for pair in both], [pair[1] == 1 for pair in both])
-
-
-def _has(how: Mapping[str, Any], item: Mapping[str, Any]) -> bool:
-    if "parts" in how:
-        return any(_has(part, item) for part in how["parts"])
-    return how["score"] in item["scores"] and (not how["cases"] or item["case"] in how["cases"])
+    return rows
 
 
 def _scores(path: Path) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,15 @@ bootstrap can draw items again, models can be compared item by item, and several
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from agentflan_ray.evaluate.stats import Difference, Estimate, drawn_groups, two_sided
+from agentflan_ray.evaluate.benchmark import Item, Metric, Sample
+from agentflan_ray.evaluate.stats import Difference, Estimate, drawn_groups, swaps, told_apart
+from agentflan_ray.evaluate.summary import weighted_sum
 from agentflan_ray.toolbox import ITEM_CASES
 
 Floats = npt.NDArray[np.float64]
@@ -124,6 +125,13 @@ class Table:
         values: Floats = self.measure.constant + means @ np.array([part.weight for part in self.measure.parts])
         return values if drawn is not None else values[0]
 
+    def swapped(self, flips: npt.NDArray[np.bool_]) -> Floats:
+        """The first model's measure minus the second's, (draws,), where the two exchange their scores in the groups
+        that ``flips`` (draws, groups) names."""
+        weights = np.array([part.weight for part in self.measure.parts]) / self.counts.sum(axis=1)
+        by_group = weights @ (self.sums[0] - self.sums[1])
+        return np.asarray((1.0 - 2.0 * flips) @ by_group)
+
 
 def tabulate(measure: Measure, models: Sequence[Sequence[ItemScores]]) -> Table:
     """The table of a measure over models that answered the same items.
@@ -150,19 +158,18 @@ def tabulate(measure: Measure, models: Sequence[Sequence[ItemScores]]) -> Table:
     return Table(measure, sums, counts)
 
 
-def estimate(measure: Measure, items: Sequence[ItemScores], seed: int = 0, draws: int = 2000) -> Estimate:
-    """The measure of one model with its 95 % bootstrap interval over groups of items."""
-    table = tabulate(measure, [items])
-    drawn = table.values(drawn_groups(table.num_groups, draws, seed))[:, 0]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Estimate(float(table.values()[0]), len(items), float(low), float(high))
+def estimate(measure: Measure, items: Sequence[ItemScores]) -> Estimate:
+    """The measure of one model with its 95 % interval (:func:`~agentflan_ray.evaluate.summary.weighted_sum`)."""
+    measure = measure.on([item.case for item in items])
+    samples = [Sample(Item(item.id, item.group, item.case, {}), (), {}, item.scores, 0.0) for item in items]
+    parts = [(part.weight, Metric(part.score, cases=part.cases)) for part in measure.parts]
+    return weighted_sum(samples, parts, measure.constant)
 
 
 def difference(
     measure: Measure, ours: Sequence[ItemScores], theirs: Sequence[ItemScores], seed: int = 0, draws: int = 10_000
 ) -> Difference:
-    """Our measure minus theirs on the same items, by a paired bootstrap over groups of items, stretched as in
-    :func:`~agentflan_ray.evaluate.stats.paired_difference`.
+    """Our measure minus theirs on the same items, see :func:`~agentflan_ray.evaluate.stats.told_apart`.
 
     Raises ``ValueError`` where the items differ.
     """
@@ -170,13 +177,11 @@ def difference(
     mine, other = table.values()
     drawn = table.values(drawn_groups(table.num_groups, draws, seed))
     apart = drawn[:, 0] - drawn[:, 1]
-    apart = apart[np.isfinite(apart)]
-    value = float(mine - other)
-    if table.num_groups == 1:
-        return Difference(value, len(ours), -math.inf, math.inf, 1.0)
-    apart = value + math.sqrt(table.num_groups / (table.num_groups - 1)) * (apart - value)
-    low, high = np.quantile(apart, [0.025, 0.975])
-    return Difference(value, len(ours), float(low), float(high), two_sided(apart))
+    swapped = table.swapped(swaps(table.num_groups, draws, seed))
+    groups = sorted({item.group for item in ours})
+    sizes = np.array([sum(item.group == group for item in ours) for group in groups], dtype=np.float64)
+    found = told_apart(float(mine - other), apart[np.isfinite(apart)], swapped, sizes)
+    return found._replace(n=len(ours))
 
 
 def _regained(part: Part, kept: Sequence[Part], all_parts: Sequence[Part]) -> Part:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
+from scipy.stats import t as student
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,43 +29,52 @@ def mean_with_interval(values: Sequence[float], groups: Sequence[str]) -> Estima
     """The mean of scores in [0, 1] and a Wilson interval at the effective sample size.
 
     The cluster-robust variance of the mean (Miller 2024, "Adding Error Bars to Evals", section 2.2) over the variance
-    of independent items is the design effect, which divides n (Korn and Graubard 1998). Where all scores are equal no
-    variance can be seen; then each group counts as one item, so that 5 of 5 is not reported as certain.
+    of independent items is the design effect, which divides n; so does the square of the ratio of t-quantiles, as few
+    groups tell little of that variance (Korn and Graubard 1998). The least that n items are worth is as many as
+    groups of one size would be (:func:`effective_groups`). Where all scores are equal no variance can be seen; then
+    they are worth that, so that 5 of 5 is not reported as certain.
     """
-    if len(values) != len(groups):
-        raise ValueError(f"{len(values)} values for {len(groups)} groups; each value needs its group.")
-    n = len(values)
-    if n == 0:
+    if not values:
         return Estimate(math.nan, 0, 0.0, 1.0)
-    scores = np.asarray(values, dtype=np.float64)
-    mean = float(scores.mean())
-    _, members = np.unique(np.asarray(groups), return_inverse=True)
-    num_groups = int(members.max()) + 1
-    independent = float(((scores - mean) ** 2).sum()) / n**2
-    sums = np.bincount(members, weights=scores - mean)
-    clustered = float((sums**2).sum()) / n**2
-    if independent == 0 or num_groups == 1:
-        effective = float(num_groups)
-    else:
-        # The effective size lies between one item per group and one per item.
-        effective = float(np.clip(n * independent / max(clustered, 1e-12), min(num_groups, n), n))
-    low, high = _wilson(mean, effective)
+    mean, effective, least = _worth(values, groups)
+    n = len(values)
+    if least > 1:
+        effective *= float(student.ppf(0.975, n - 1) / student.ppf(0.975, least - 1)) ** 2
+    low, high = _wilson(mean, max(1.0, effective))
     return Estimate(mean, n, low, high)
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float], groups: Sequence[str], seed: int = 0, draws: int = 2000
-) -> tuple[float, float]:
-    """The 95 % interval of ``statistic`` of item numbers, drawing whole groups with replacement."""
-    names, members = np.unique(np.asarray(groups), return_inverse=True)
-    items = [np.flatnonzero(members == group) for group in range(len(names))]
-    rng = np.random.default_rng(seed)
-    values = [
-        statistic(np.concatenate([items[group] for group in rng.integers(0, len(items), len(items))]))
-        for _ in range(draws)
-    ]
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return float(low), float(high)
+def standard_error(values: Sequence[float], groups: Sequence[str]) -> float:
+    """The standard error of that mean: what a normal distribution with Wilson's interval has, which is above 0 where
+    all scores are equal; NaN without a value."""
+    if not values:
+        return math.nan
+    mean, effective, _ = _worth(values, groups)
+    low, high = _wilson(mean, effective)
+    return (high - low) / (2 * Z95)
+
+
+def _worth(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float, float]:
+    """The mean, how many independent items these are worth, and the least that they can be."""
+    if len(values) != len(groups):
+        raise ValueError(f"{len(values)} values for {len(groups)} groups; each value needs its group.")
+    n = len(values)
+    scores = np.asarray(values, dtype=np.float64)
+    mean = float(scores.mean())
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(members)
+    num_groups, least = len(sizes), effective_groups(sizes)
+    independent = float(((scores - mean) ** 2).sum()) / n**2
+    if num_groups == 1 or independent == 0:
+        return mean, least, least
+    sums = np.bincount(members, weights=scores - mean)
+    clustered = float((sums**2).sum()) / n**2 * num_groups / (num_groups - 1)
+    return mean, float(np.clip(n * independent / max(clustered, 1e-12), least, n)), least
+
+
+def effective_groups(sizes: Floats | npt.NDArray[np.int64]) -> float:
+    """How many groups of one size tell as much as these (Kish 1965): 1 to as many as there are."""
+    return float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
 
 
 def drawn_groups(num_groups: int, draws: int, seed: int = 0) -> Floats:
@@ -95,31 +105,48 @@ class Difference(NamedTuple):
     p: float
 
 
-def paired_difference(
-    ours: Sequence[float], theirs: Sequence[float], groups: Sequence[str], seed: int = 0, draws: int = 10_000
-) -> Difference:
-    """Two models on the same items, by a paired bootstrap that draws whole groups with replacement.
+def told_apart(value: float, drawn: Floats, swapped: Floats, sizes: Floats, seen: float = 0.0) -> Difference:
+    """What a difference of two models on the same items says of them.
 
-    What makes an item hard is the same for both and falls out. The draws are stretched by ``sqrt(G / (G - 1))`` for G
-    groups, which undoes the bootstrap's bias with few. With one group the interval is without end.
+    Args:
+        value: Ours minus theirs.
+        drawn: The difference in bootstrap draws of whole groups, (draws,).
+        swapped: The difference where the two models' scores are exchanged in groups (:func:`swaps`), (draws,).
+        sizes: Items of each group, (groups,).
+        seen: Half the interval where no group shows any difference and none of the draws varies.
+
+    The interval is Student's, of the standard deviation of the draws, which ``sqrt(G / (G - 1))`` frees of the
+    bootstrap's bias with few groups, at one degree of freedom less than :func:`effective_groups`. The p-value is the
+    larger of its and that of the permutation test that exchanges the models in whole groups, which is exact where they
+    are as good, however few groups there are (of four groups that all say the same it is 1/8); where that shows no
+    difference the interval is widened so that it shows none either. With one group it is without end.
     """
-    if not len(ours) == len(theirs) == len(groups):
-        raise ValueError(
-            f"Ours has {len(ours)} items, theirs {len(theirs)}, and there are {len(groups)} groups; each item needs "
-            "one of each."
-        )
-    if not len(ours):
-        return Difference(math.nan, 0, math.nan, math.nan, 1.0)
-    differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
-    _, members = np.unique(np.asarray(groups), return_inverse=True)
-    sums, counts = np.bincount(members, weights=differences), np.bincount(members)
-    mean, num_groups = float(differences.mean()), len(sums)
+    n, num_groups = int(sizes.sum()), len(sizes)
     if num_groups == 1:
-        return Difference(mean, len(differences), -math.inf, math.inf, 1.0)
-    times = drawn_groups(num_groups, draws, seed)
-    drawn = mean + math.sqrt(num_groups / (num_groups - 1)) * (times @ sums / (times @ counts) - mean)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Difference(mean, len(differences), float(low), float(high), two_sided(drawn))
+        return Difference(value, n, -math.inf, math.inf, 1.0)
+    freedom = max(effective_groups(sizes) - 1, 0.1)
+    quantile = float(student.ppf(0.975, freedom))
+    error = math.sqrt(num_groups / (num_groups - 1)) * float(drawn.std())
+    if error < 1e-12 and abs(value) < 1e-12:
+        return Difference(value, n, value - seen, value + seen, 1.0)
+    by_draws = 2 * float(student.sf(abs(value) / error, freedom)) if error >= 1e-12 else 0.0
+    beyond = int((np.abs(swapped) >= abs(value) - 1e-12).sum())
+    # Where no draw reached it, the permutation of all groups does.
+    by_swaps = max(beyond / len(swapped), 2.0 ** (1 - num_groups))
+    p = max(by_draws, by_swaps)
+    half = quantile * error
+    if p > 0.05:
+        half = max(half, abs(value) * quantile / float(student.isf(min(p, 0.999) / 2, freedom)))
+    return Difference(value, n, value - half, value + half, p)
+
+
+def swaps(num_groups: int, draws: int, seed: int = 0) -> npt.NDArray[np.bool_]:
+    """Which groups exchange the models, (draws, num_groups): every way to do it where there are no more than draws."""
+    if 2**num_groups <= draws:
+        numbers = np.arange(2**num_groups)[:, None]
+        return np.asarray((numbers >> np.arange(num_groups)) % 2 == 1)
+    chosen = np.random.default_rng(seed).random((draws, num_groups)) < 0.5
+    return np.asarray(chosen)
 
 
 def two_sided(draws: Floats) -> float:

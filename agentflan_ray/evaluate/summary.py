@@ -4,22 +4,26 @@ A mean over items has the clustered interval of :func:`~agentflan_ray.evaluate.s
 made of several means (a mean of cases' means, the two sides of a score) has the interval that follows from theirs by
 the method of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect
 measures: a general approach", Statistics in Medicine 27): unlike a bootstrap it stays honest where a case has a few
-items that all agree.
+items that all agree. Means that share groups of items (the plan of a task in two forms, a tool in two cases) go up and
+down together, and their intervals add up by as much.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats as distributions
 
 from agentflan_ray.evaluate.benchmark import Metric, Sample
 from agentflan_ray.evaluate.stats import Estimate, mean_with_interval
+
+Floats = npt.NDArray[np.float64]
 
 NUM_REASONS = 20
 """Reasons of errors that a summary lists, the most frequent first."""
@@ -60,7 +64,7 @@ def summarise(samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str,
                 "items": len(mine),
                 "errors": sum(sample.error is not None for sample in mine),
                 "metrics": {
-                    metric.name: _row(_mean(mine, metric, alone), metric)
+                    metric.name: _row(_mean(mine, metric, alone).estimate, metric)
                     for metric in plain
                     if any(sample.error is None and metric.of in sample.scores for sample in mine)
                     and (not metric.cases or case in metric.cases)
@@ -81,22 +85,90 @@ def definition(metric: Metric) -> dict[str, Any]:
 
 def estimate(samples: Sequence[Sample], metric: Metric) -> Estimate:
     """The metric's value over the samples without an error, with its interval; NaN where no sample has the score."""
+    return _estimate(samples, metric).estimate
+
+
+def weighted_sum(samples: Sequence[Sample], parts: Sequence[tuple[float, Metric]], constant: float = 0.0) -> Estimate:
+    """``constant`` plus each metric times its weight, which may be below 0; n counts the samples without an error."""
+    count = sum(sample.error is None for sample in samples)
+    numbers = [_estimate(samples, metric) for _, metric in parts]
+    if any(math.isnan(number.estimate.value) for number in numbers):
+        return Estimate(math.nan, count, math.nan, math.nan)
+    weighted = [
+        _Number(_times(number.estimate, weight), {group: weight * by for group, by in number.moved.items()})
+        for number, (weight, _) in zip(numbers, parts, strict=True)
+    ]
+    correlations = _correlations(weighted)
+    values, lows, highs = (
+        np.array([getattr(number.estimate, name) for number in weighted]) for name in ("value", "low", "high")
+    )
+    value = constant + float(values.sum())
+    below, above = (math.sqrt(moves @ correlations @ moves) for moves in (values - lows, highs - values))
+    return Estimate(value, count, value - below, value + above)
+
+
+def _times(number: Estimate, weight: float) -> Estimate:
+    low, high = sorted((weight * number.low, weight * number.high))
+    return Estimate(weight * number.value, number.n, low, high)
+
+
+class _Number(NamedTuple):
+    """An estimate, and by how much each group of items moved it off its expectation (its influence function)."""
+
+    estimate: Estimate
+    moved: Mapping[str, float]
+
+
+def _estimate(samples: Sequence[Sample], metric: Metric) -> _Number:
     if isinstance(metric, Combined):
-        parts = [estimate(samples, part) for part in metric.parts]
-        return combine(parts, _harmonic if metric.how == "harmonic" else _plain_mean)
+        return _together([_estimate(samples, part) for part in metric.parts], metric.how)
     chosen = [sample for sample in samples if not metric.cases or sample.item.case in metric.cases]
     if not metric.by_case:
         return _mean(chosen, metric, items_count=False)
     cases = dict.fromkeys(sample.item.case for sample in chosen if sample.error is None and metric.of in sample.scores)
     alone = _groups_are_cases(chosen)
-    means = [_mean([s for s in chosen if s.item.case == case], metric, alone) for case in cases]
-    return combine(means, _plain_mean)
+    return _together([_mean([s for s in chosen if s.item.case == case], metric, alone) for case in cases], "mean")
 
 
-def combine(parts: Sequence[Estimate], value: Callable[[Sequence[float]], float]) -> Estimate:
+def _together(parts: Sequence[_Number], how: Literal["mean", "harmonic"]) -> _Number:
+    values = [part.estimate.value for part in parts]
+    found = combine(
+        [part.estimate for part in parts], _harmonic if how == "harmonic" else _plain_mean, _correlations(parts)
+    )
+    moved: dict[str, float] = defaultdict(float)
+    for part, value in zip(parts, values, strict=True):
+        slope = 1 / len(parts)
+        if how == "harmonic":
+            slope *= (found.value / value) ** 2 if found.value > 0 else 0.0
+        for group, by in part.moved.items():
+            moved[group] += slope * by
+    return _Number(found, moved)
+
+
+def _correlations(parts: Sequence[_Number]) -> Floats:
+    """How the parts go together, from the groups that they share. Where a part has none of its own variance, or goes
+    against another one, 0: with few groups a correlation below 0 is most often chance, and would narrow."""
+    groups = {
+        group: place for place, group in enumerate(dict.fromkeys(group for part in parts for group in part.moved))
+    }
+    moved = np.zeros((len(parts), len(groups)))
+    for number, part in enumerate(parts):
+        for group, by in part.moved.items():
+            moved[number, groups[group]] = by
+    lengths = np.linalg.norm(moved, axis=1)
+    unit = np.divide(moved, lengths[:, None], out=np.zeros_like(moved), where=lengths[:, None] > 0)
+    found: Floats = np.clip(unit @ unit.T, 0.0, 1.0)
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def combine(
+    parts: Sequence[Estimate], value: Callable[[Sequence[float]], float], correlations: Floats | None = None
+) -> Estimate:
     """``value`` of the parts' values, a function that rises with each part, and the interval from their intervals.
 
-    The parts are taken as independent; n is their sum. Parts without a value make a number without one.
+    ``correlations`` of the parts, (parts, parts); without them they are taken as independent. n is the sum of theirs.
+    Parts without a value make a number without one.
     """
     middle = [part.value for part in parts]
     n = sum(part.n for part in parts)
@@ -111,7 +183,11 @@ def combine(parts: Sequence[Estimate], value: Callable[[Sequence[float]], float]
         # then what it moves is seen from the other parts' limits. The corner is the farthest there is.
         ahead = [value([*middle[:i], limit, *middle[i + 1 :]]) - centre for i, limit in enumerate(limits)]
         back = [corner - value([*limits[:i], number, *limits[i + 1 :]]) for i, number in enumerate(middle)]
-        return min(max(math.hypot(*ahead), math.hypot(*back)), abs(corner - centre))
+        return min(max(length(ahead), length(back)), abs(corner - centre))
+
+    def length(moves: list[float]) -> float:
+        each = np.array(moves)
+        return math.sqrt(each @ (np.eye(len(each)) if correlations is None else correlations) @ each)
 
     low = centre - reach([part.low for part in parts])
     high = centre + reach([part.high for part in parts])
@@ -132,7 +208,7 @@ def _groups_are_cases(samples: Sequence[Sample]) -> bool:
     return len(pairs) == len({case for case, _ in pairs}) == len({group for _, group in pairs}) > 1
 
 
-def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> Estimate:
+def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> _Number:
     values: list[float] = []
     groups: list[str] = []
     for sample in samples:
@@ -141,9 +217,14 @@ def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> Estim
             times = int(sample.scores[metric.weight]) if metric.weight else 1
             values += [float(sample.scores[metric.of])] * times
             groups += [sample.item.id if items_count else sample.item.group] * times
-    if all(0 <= value <= 1 for value in values):
-        return mean_with_interval(values, groups) if values else Estimate(math.nan, 0, math.nan, math.nan)
-    return _clustered_t(values, groups)
+    if not values:
+        return _Number(Estimate(math.nan, 0, math.nan, math.nan), {})
+    shares = all(0 <= value <= 1 for value in values)
+    found = mean_with_interval(values, groups) if shares else _clustered_t(values, groups)
+    moved: dict[str, float] = defaultdict(float)
+    for value, group in zip(values, groups, strict=True):
+        moved[group] += (value - found.value) / len(values)
+    return _Number(found, moved)
 
 
 def _clustered_t(values: Sequence[float], groups: Sequence[str]) -> Estimate:
@@ -180,8 +261,8 @@ def _reasons(samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def _replies(samples: Sequence[Sample]) -> dict[str, Any]:
-    """What the replies were like: how they ended, tokens, turns and seconds. Choices that were weighed are no replies
-    but count for the prompt's tokens."""
+    """What the replies were like: how they ended, tokens, turns and seconds, and which limits cut items short. Choices
+    that were weighed are no replies but count for the prompt's tokens."""
     replies = [reply for sample in samples for _, reply in sample.turns]
     written = [reply for reply in replies if reply.finish != "choice"]
     finishes = Counter(reply.finish for reply in replies)
@@ -190,6 +271,7 @@ def _replies(samples: Sequence[Sample]) -> dict[str, Any]:
         "replies": len(written),
         "weighed": finishes["choice"],
         "finish": dict(sorted(finishes.items())),
+        "items_cut": dict(Counter(s.outcome["ended_by"] for s in samples if "ended_by" in s.outcome)),
         "share_cut": finishes["length"] / len(written) if written else None,
         "share_empty": sum(not reply.text.strip() for reply in written) / len(written) if written else None,
         "turns_per_item": len(replies) / num_items,

@@ -12,16 +12,15 @@ Protocol, by case:
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from agentflan_ray.evaluate.benchmark import Item, Metric, Sample
 from agentflan_ray.evaluate.engine import Conversation, Generator
 from agentflan_ray.evaluate.hallucination import Reading, read
-from agentflan_ray.evaluate.stats import Estimate, bootstrap, mean_with_interval
+from agentflan_ray.evaluate.stats import standard_error
+from agentflan_ray.evaluate.summary import Combined, estimate
 from agentflan_ray.forms import observation, parse_react, plain_system, react_system
 from agentflan_ray.toolbox import ITEM_CASES, EvaluationItem, World, answer_is_right, execute
 from agentflan_ray.trajectory import ToolCall
@@ -91,34 +90,42 @@ def score(episode: Episode) -> dict[str, float]:
     return scores
 
 
+_CHATS = ("chat", "chat_with_tools")
+METRICS = (
+    Combined(
+        "score", parts=(Metric("tool_score", cases=("tool",)), Metric("correct", cases=PLAIN_CASES, by_case=True))
+    ),
+    Metric("tool_score", cases=("tool",)),
+    Metric("right_tool", cases=("tool",)),
+    Metric("right_arguments", cases=("tool",)),
+    Metric("right_answer", cases=("tool",)),
+    Metric("missed_call_rate", "missed_call", cases=("tool",)),
+    Metric("false_call_rate", "false_call", cases=PLAIN_CASES),
+    Metric("leak_rate", "leak", cases=PLAIN_CASES),
+    Metric("over_refusal_rate", "over_refusal", cases=("tool", *_CHATS)),
+    Metric("sensible_rate", "sensible", cases=_CHATS),
+    Metric("h_react", cases=PLAIN_CASES),
+    Metric("h_general", cases=PLAIN_CASES),
+    Metric("hscore", cases=PLAIN_CASES),
+)
+"""Of a search's trials; :mod:`~agentflan_ray.evaluate.measures` knows them by the same names."""
+
+
 def summarise(scored: Sequence[Scored]) -> dict[str, dict[str, Any]]:
-    """``{"metrics": {name: estimate}, "cases": {case: {name: estimate}}}``, each estimate value, n, low, high.
+    """``{"metrics": {name: row}, "cases": {case: {name: row}}}``, each row value, n, low, high, and the standard error
+    (``error``) where it is a mean over items.
 
     ``score`` is two-sided: half from tool items (mean of right tool, right arguments, right answer), half from the
     mean over the other cases of the share of right replies. A model that never calls gets at most 0.5, and so does
     one that always calls.
     """
+    samples = [_as_sample(each) for each in scored]
     cases: dict[str, Any] = {
-        case: {name: _as_row(_mean(scored, name, [case])) for name in _names(scored, case)}
+        case: {name: _row(samples, Metric(name, cases=(case,))) for name in _names(scored, case)}
         for case in ITEM_CASES
         if any(s.item.case == case for s in scored)
     }
-    metrics = {
-        "score": _composite(scored, _two_sided),
-        "tool_score": _mean(scored, "tool_score", ["tool"]),
-        "right_tool": _mean(scored, "right_tool", ["tool"]),
-        "right_arguments": _mean(scored, "right_arguments", ["tool"]),
-        "right_answer": _mean(scored, "right_answer", ["tool"]),
-        "missed_call_rate": _mean(scored, "missed_call", ["tool"]),
-        "false_call_rate": _mean(scored, "false_call", PLAIN_CASES),
-        "leak_rate": _mean(scored, "leak", PLAIN_CASES),
-        "over_refusal_rate": _mean(scored, "over_refusal", ["tool", "chat", "chat_with_tools"]),
-        "sensible_rate": _mean(scored, "sensible", ["chat", "chat_with_tools"]),
-        "h_react": _mean(scored, "h_react", PLAIN_CASES),
-        "h_general": _mean(scored, "h_general", PLAIN_CASES),
-        "hscore": _composite(scored, _hscore),
-    }
-    return {"metrics": {name: _as_row(estimate) for name, estimate in metrics.items()}, "cases": cases}
+    return {"metrics": {metric.name: _row(samples, metric) for metric in METRICS}, "cases": cases}
 
 
 def samples_of(scored: Sequence[Scored]) -> list[dict[str, Any]]:
@@ -214,33 +221,19 @@ def _names(scored: Sequence[Scored], case: str) -> list[str]:
     return list(next(s.scores for s in scored if s.item.case == case))
 
 
-def _mean(scored: Sequence[Scored], name: str, cases: Sequence[str]) -> Estimate:
-    chosen = [s for s in scored if s.item.case in cases and name in s.scores]
-    return mean_with_interval([s.scores[name] for s in chosen], [s.item.group for s in chosen])
+def _as_sample(scored: Scored) -> Sample:
+    item, scores = scored.item, dict(scored.scores)
+    if "h_react" in scores:
+        # Agent-FLAN section 4.1: 0.5 * ((1 - H_ReAct) + (1 - H_General)), over items whose truth is a plain reply.
+        scores["hscore"] = 1 - 0.5 * (scores["h_react"] + scores["h_general"])
+    return Sample(Item(item.id, item.group, item.case, {}), (), {}, scores, 0.0)
 
 
-def _composite(scored: Sequence[Scored], statistic: Callable[[Sequence[Scored]], float]) -> Estimate:
-    low, high = bootstrap(lambda chosen: statistic([scored[i] for i in chosen]), [s.item.group for s in scored])
-    return Estimate(statistic(scored), len(scored), low, high)
-
-
-def _two_sided(scored: Sequence[Scored]) -> float:
-    tool = [s.scores["tool_score"] for s in scored if s.item.case == "tool"]
-    plain = [
-        float(np.mean(values))
-        for case in PLAIN_CASES
-        if (values := [s.scores["correct"] for s in scored if s.item.case == case])
-    ]
-    return 0.5 * float(np.mean(tool)) + 0.5 * float(np.mean(plain)) if tool and plain else math.nan
-
-
-def _hscore(scored: Sequence[Scored]) -> float:
-    """Agent-FLAN section 4.1: 0.5 * ((1 - H_ReAct) + (1 - H_General)), over items whose truth is a plain reply."""
-    plain = [s for s in scored if s.item.case in PLAIN_CASES]
-    if not plain:
-        return math.nan
-    return 1 - 0.5 * float(np.mean([s.scores["h_react"] + s.scores["h_general"] for s in plain]))
-
-
-def _as_row(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "n": estimate.n, "low": estimate.low, "high": estimate.high}
+def _row(samples: Sequence[Sample], metric: Metric) -> dict[str, Any]:
+    found = estimate(samples, metric)
+    row = {"value": found.value, "n": found.n, "low": found.low, "high": found.high}
+    if isinstance(metric, Combined):
+        return row
+    chosen = [each for each in samples if each.item.case in metric.cases and metric.of in each.scores]
+    error = standard_error([each.scores[metric.of] for each in chosen], [each.item.group for each in chosen])
+    return row | {"error": error}

@@ -343,19 +343,17 @@ def rung_stem(rung: float) -> str:
 def standard_errors(summary: Mapping[str, Any]) -> dict[str, float]:
     """Standard errors of the metrics of a summary of :func:`~agentflan_ray.evaluate.toolbox.summarise`.
 
-    A mean's is that of its interval, which is clustered by group and has a width even where all items are alike. The
-    two composites have bootstrap intervals, which then have none: so ``score`` gets its error from the cases that it is
-    made of, and ``hscore`` from its two rates, which are of the same replies and taken as fully correlated.
+    A mean's is clustered by group and above 0 even where all items are alike; ``score`` has that of the cases that it
+    is made of, and a weighted sum that of its interval.
     """
-    errors = {name: _standard_error(row) for name, row in summary["metrics"].items()}
-    errors["hscore"] = (errors["h_react"] + errors["h_general"]) / 2
-    plain = [_standard_error(summary["cases"][case]["correct"]) for case in PLAIN_CASES if case in summary["cases"]]
+    errors = {name: row.get("error", _width_as_error(row)) for name, row in summary["metrics"].items()}
+    plain = [summary["cases"][case]["correct"]["error"] for case in PLAIN_CASES if case in summary["cases"]]
     others = math.sqrt(sum(error**2 for error in plain)) / max(1, len(plain))
     errors["score"] = math.hypot(0.5 * errors["tool_score"], 0.5 * others)
     return errors
 
 
-def _standard_error(row: Mapping[str, float]) -> float:
+def _width_as_error(row: Mapping[str, float]) -> float:
     return (row["high"] - row["low"]) / (2 * Z95)
 
 

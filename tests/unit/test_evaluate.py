@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agentflan_ray.evaluate.hallucination import read
-from agentflan_ray.evaluate.stats import bootstrap, mean_with_interval
+from agentflan_ray.evaluate.stats import effective_groups, mean_with_interval, standard_error
 
 REPLIES = [
     # reply, calls, leaks, refuses, asks
@@ -78,8 +78,30 @@ def test_coverage_of_the_interval_under_clustering() -> None:
     assert 0.90 <= hits / 400 <= 0.99
 
 
-def test_bootstrap_draws_whole_groups_and_repeats() -> None:
-    values = np.array([1.0] * 10 + [0.0] * 10)
-    groups = ["a"] * 10 + ["b"] * 10
-    first = bootstrap(lambda chosen: float(values[chosen].mean()), groups)
-    assert first == bootstrap(lambda chosen: float(values[chosen].mean()), groups) == (0.0, 1.0)
+def test_groups_of_unequal_size_are_worth_fewer() -> None:
+    assert effective_groups(np.array([5, 5, 5])) == 3
+    assert effective_groups(np.array([100, *[1] * 20])) == pytest.approx(120**2 / (100**2 + 20))
+    one_large = [1.0] * 30 + [1.0] * 5
+    estimate = mean_with_interval(one_large, ["large"] * 30 + list("abcde"))
+    assert estimate.low < 0.3  # one group tells little, however many items it has
+
+
+@pytest.mark.parametrize("sizes", [[10] * 5, [12] * 11, [3, 5, 30] * 6, [1] * 60 + [25]], ids=str)
+def test_the_interval_covers_whatever_the_sizes_of_groups(sizes: list[int]) -> None:
+    """300 samples of groups that are alike inside (half of the variance is between them): 91 % and more are right."""
+    rng = np.random.default_rng(1)
+    groups = [str(number) for number, size in enumerate(sizes) for _ in range(size)]
+    hits = 0
+    for _ in range(300):
+        rates = rng.beta(0.5, 0.5, len(sizes))
+        values = [float(rng.random() < rate) for rate, size in zip(rates, sizes, strict=True) for _ in range(size)]
+        estimate = mean_with_interval(values, groups)
+        hits += estimate.low <= 0.5 <= estimate.high
+    assert hits / 300 >= 0.91
+
+
+def test_the_standard_error_is_that_of_wilsons_interval() -> None:
+    right = [1.0, 0.0] * 50
+    assert standard_error(right, [str(i) for i in range(100)]) == pytest.approx(0.05, rel=0.03)
+    assert standard_error([1.0] * 5, list("abcde")) == pytest.approx(1.959964**2 / (5 + 1.959964**2) / 2 / 1.959964)
+    assert math.isnan(standard_error([], []))

@@ -37,10 +37,11 @@ class Made:
     version: int = 1
     metrics: Sequence[Metric] = METRICS
     protocol: str = "made up"
+    embedder: str = ""
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        return {"version": self.version}
+        return {"version": self.version, "embedder": self.embedder}
 
     def items(self) -> Sequence[Item]:
         return []
@@ -102,7 +103,14 @@ def test_pairing_is_what_shows_it(tmp_path: Path) -> None:
 def test_a_model_is_not_told_apart_from_itself(tmp_path: Path) -> None:
     samples = drawn(0.5)
     rows = compare(write(tmp_path, "a", samples), write(tmp_path, "b", samples), every_metric=True)
-    assert {(row.difference, row.low, row.high, row.p) for row in rows} == {(0.0, 0.0, 0.0, 1.0)}
+    assert {(row.difference, row.p) for row in rows} == {(0.0, 1.0)}
+    # 60 groups without a difference may hide one in 6 % of all (Wilson), 20 groups one in 16 %; for two cases of 20
+    # 20 groups without a difference may hide one in 16 % of all (Wilson); for the mean of two cases of 20 groups
+    # each it is 16 % by the square root of two, and of steps, which are no share, nothing can be said.
+    limits = [3.8415 / (20 + 3.8415), 3.8415 / (20 + 3.8415) / 2**0.5]
+    expected = [max(limits), limits[0], limits[1], 0.0]
+    assert [row.high for row in rows] == pytest.approx(expected, abs=1e-4)
+    assert [row.low for row in rows] == pytest.approx([-each for each in expected], abs=1e-4)
     assert [row.p_items for row in rows] == [None, 1.0, 1.0, None]
 
 
@@ -176,7 +184,7 @@ def test_one_group_has_no_end(tmp_path: Path) -> None:
         return [Sample(Item(f"i{i}", "g", "call", {}), (), {}, {"right": value}, 0.0) for i in range(5)]
 
     row = compare(write(tmp_path, "a", run(1.0), made), write(tmp_path, "b", run(0.0), made))[0]
-    assert (row.difference, row.low, row.high, row.p) == (1.0, -np.inf, np.inf, 1.0)
+    assert (row.difference, row.low, row.high, row.p) == (1.0, -1.0, 1.0, 1.0)
 
 
 def test_a_leaderboard_says_who_may_be_best(tmp_path: Path) -> None:
@@ -210,13 +218,21 @@ def test_tables_show_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_papers_numbers_stand_beside_ours_with_a_reason(tmp_path: Path) -> None:
-    made = Made(name="teval", metrics=(Metric("overall", "right", scale=100),))
+    demanded = next(each for each in paper_table()["columns"] if each["benchmark"] == "teval")["requires"]["embedder"]
+    made = Made(name="teval", metrics=(Metric("overall", "right", scale=100),), embedder=demanded)
     [row] = beside_paper(write(tmp_path, "a", drawn(0.5), made))
     assert row["paper"]["Agent-FLAN-7B"] == 66.0
     assert row["comparable"]
     [row] = beside_paper(write(tmp_path, "a", drawn(0.5), made, limit=180))
     assert not row["comparable"]
     assert row["why"].startswith("Only the first 180 of 360 items were run.")
+    words = Made(name="teval", metrics=made.metrics, embedder="words")
+    [row] = beside_paper(write(tmp_path / "w", "a", drawn(0.5), words))
+    assert not row["comparable"]
+    assert row["why"].startswith("embedder is 'words', and 'mean over tokens")
+    [row] = beside_paper(write(tmp_path / "e", "a", drawn(0.5, error_at=4), made))
+    assert not row["comparable"]
+    assert row["why"].startswith("1 items ended with an error and are in no mean.")
     made = Made(name="agent-h-1845", metrics=(Metric("hscore", "right"),))
     [row] = beside_paper(write(tmp_path / "h", "a", drawn(0.5), made))
     assert not row["comparable"]
@@ -230,3 +246,19 @@ def test_every_model_of_the_papers_table_has_every_column() -> None:
     flan = table["models"]["Agent-FLAN-7B"]
     # HScore follows from its two parts (section 4.1).
     assert flan["HScore"] == pytest.approx(100 - (flan["H_ReAct"] + flan["H_General"]) / 2, abs=0.051)
+
+
+def test_models_without_an_item_in_common_are_not_told_apart(tmp_path: Path) -> None:
+    ours, theirs = drawn(0.9)[:90], drawn(0.5)[90:]
+    rows = leaderboard([*write(tmp_path, "a", ours), *write(tmp_path, "b", theirs)])
+    assert [row["among_best"] for row in rows] == [True, True]
+
+
+def test_a_hundred_rows_still_show_what_is_plain(tmp_path: Path) -> None:
+    """A p-value that could not fall below one in as many draws would not survive so many tests."""
+    metrics = tuple(Metric(f"m{number}", "right") for number in range(120))
+    results = []
+    for name, value in (("a", 1.0), ("b", 0.0)):
+        samples = [Sample(Item(f"i{i}", f"g{i}", "call", {}), (), {}, {"right": value}, 0.0) for i in range(60)]
+        results.append(write(tmp_path, name, samples, Made(metrics=metrics)))
+    assert {row.p_together < 0.001 for row in compare(results[0], results[1], every_metric=True)} == {True}

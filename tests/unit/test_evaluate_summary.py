@@ -159,3 +159,26 @@ def test_limits_stay_within_those_of_the_parts() -> None:
     number = combine(parts, lambda values: sum(values) / len(values))
     assert (number.value, number.n) == (0.5, 6)
     assert 0.2 <= number.low < 0.5 < number.high <= 0.8
+
+
+def test_means_that_share_groups_go_up_and_down_together() -> None:
+    """Two cases of the same 40 groups: of 150 samples 92 % and more of the intervals hold the truth (84 % where the
+    cases were taken as independent)."""
+    sides = (Metric("x", "m", cases=("x",)), Metric("y", "m", cases=("y",)))
+    for how in ("mean", "harmonic"):
+        rng = np.random.default_rng(2)
+        metric, hits = Combined("both", parts=sides, how=how), 0
+        for _ in range(150):
+            samples = []
+            for group in range(40):
+                rate = rng.beta(0.5, 0.5)
+                samples += [
+                    Sample(
+                        Item(f"{group}{case}{k}", str(group), case, {}), (), {}, {"m": float(rng.random() < rate)}, 0.0
+                    )
+                    for case in "xy"
+                    for k in range(5)
+                ]
+            found = estimate(samples, metric)
+            hits += found.low <= 0.5 <= found.high
+        assert hits / 150 >= 0.92

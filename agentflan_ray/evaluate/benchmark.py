@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 Finish = Literal["stop", "length", "context", "time", "choice"]
 """Why a reply ended: at an end token or a stop string, at ``max_new_tokens``, because the prompt did not fit into the
-model's context, at the time limit, or because one of given choices was weighed."""
+model's context, at the engine's own time limit for a reply, or because one of given choices was weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class EnvironmentDied(RuntimeError):
     error. Whatever else an episode raises is a fault of the benchmark's own code and ends the evaluation."""
 
 
+class Unanswered(Exception):
+    """The engine could not answer this one request: it took too long each time, or an endpoint refuses it. Its item is
+    an error and is tried again by the next call."""
+
+
 class Episode(Protocol):
     """An item being run. One thread at a time calls it; several episodes run at once."""
 
@@ -71,7 +76,8 @@ class Episode(Protocol):
         """The reply to the last request. It may be garbage, empty or cut off: that is an outcome, never an error."""
 
     def outcome(self) -> dict[str, Any]:
-        """What came of it, as JSON values. Called once, when :meth:`ask` has returned None."""
+        """What came of it, as JSON values. Called once: when :meth:`ask` has returned None, or where a limit ends the
+        episode after any reply, so that the request which :meth:`ask` returned last is never answered."""
 
     def close(self) -> None:
         """Frees what the episode holds. Called in any case, also after :class:`EnvironmentDied`."""
@@ -167,6 +173,15 @@ class Heavy(Protocol):
         """Of one environment."""
 
 
+@runtime_checkable
+class Weighing(Protocol):
+    """A benchmark that may ask with choices, which takes an engine that tells how likely they are."""
+
+    @property
+    def weighs_choices(self) -> bool:
+        """Whether this one does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """What a benchmark lacks to run here: what, and how to get it (one sentence each)."""
@@ -187,8 +202,9 @@ class Unavailable(ValueError):
 class Sample:
     """An item that was run: every request with its reply, what came of it, and its scores.
 
-    ``error`` says why there are no scores, where the environment died twice or the item's time was up. Such items
-    are counted beside every mean and in none of them.
+    ``error`` says why there are no scores, where the environment died twice, the item's time was up or a request was
+    not answered. Such items are counted beside every mean and in none of them. ``outcome["ended_by"]`` says which
+    limit ended the episode, ``turns`` or ``tokens``, where one did; it is scored as any other.
     """
 
     item: Item

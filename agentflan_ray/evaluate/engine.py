@@ -24,14 +24,15 @@ class Engine(Protocol):
         """How many requests it answers at the same time; with more waiting it is always busy."""
 
     def submit(self, request: Request) -> Future[Reply]:
-        """Asks. A prompt that is too long or takes too long is a reply that says so in ``finish``.
+        """Asks. A prompt that is too long, or a reply cut off at the engine's own time limit, says so in ``finish``.
 
-        What the future raises is a fault of the settings (``ValueError``: a template that refuses the conversation,
-        an endpoint that knows no such model) or of the engine itself; nothing more can be asked then.
+        The future raises :class:`~agentflan_ray.evaluate.benchmark.Unanswered` where only this request can't be
+        answered. What else it raises is a fault of the settings (``ValueError``: a template that refuses the
+        conversation, an endpoint that knows no such model) or of the engine itself; nothing more can be asked then.
         """
 
     def close(self) -> None:
-        """Ends it. Requests that are not answered yet are cancelled."""
+        """Ends it and waits for no reply. Requests that are not answered yet are cancelled."""
 
 
 class Plan(Protocol):

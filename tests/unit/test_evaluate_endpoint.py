@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agentflan_ray.evaluate.benchmark import Request
+from agentflan_ray.evaluate.benchmark import Request, Unanswered
 from agentflan_ray.evaluate.engines import openai as endpoint
 from agentflan_ray.evaluate.engines import vllm
 from agentflan_ray.evaluate.engines.openai import OpenAIEngine, OpenAIPlan, read_chat
@@ -146,19 +147,142 @@ def test_a_prompt_that_is_too_long_is_a_reply() -> None:
         assert engine.submit(question()).result(timeout=60).finish == "context"
 
 
-def test_another_bad_request_is_an_error() -> None:
-    with (
-        serving(lambda *_: (400, {"error": {"message": "roles must alternate"}})) as (_, engine),
-        pytest.raises(ValueError, match=r"answers 400: .*roles must alternate"),
-    ):
-        engine.submit(question()).result(timeout=60)
+class Limited:
+    """Answers where prompt and new tokens fit into ``limit``, and refuses as servers do where they don't."""
+
+    def __init__(self, limit: int, prompt: int, sentence: str) -> None:
+        self.limit = limit
+        self.prompt = prompt
+        self.sentence = sentence
+
+    def __call__(self, _: str, body: dict[str, Any]) -> Answer:
+        asked = body.get("max_tokens", 1)
+        if self.prompt + asked <= self.limit:
+            return chat("42", "length")
+        text = self.sentence.format(limit=self.limit, prompt=self.prompt, asked=asked, total=self.prompt + asked)
+        return 400, {"error": {"message": text}}
+
+
+TOLD = {
+    "OpenAI, vLLM": "This model's maximum context length is {limit} tokens. However, you requested {total} "
+    "tokens ({prompt} in the messages, {asked} in the completion).",
+    "vLLM, max_tokens": "'max_tokens' or 'max_completion_tokens' is too large: {asked}. This model's maximum context "
+    "length is {limit} tokens and your request has {prompt} input tokens ({asked} > {limit} - {prompt}).",
+    "SGLang": "Requested token count exceeds the model's maximum context length of {limit} tokens. You requested a "
+    "total of {total} tokens: {prompt} tokens from the input messages and {asked} tokens for the completion.",
+}
+
+
+@pytest.mark.parametrize("sentence", TOLD.values(), ids=TOLD.keys())
+def test_a_prompt_that_fits_is_answered_with_the_tokens_that_are_left(sentence: str) -> None:
+    with serving(Limited(2048, 1988, sentence)) as (server, engine):
+        reply = engine.submit(question(max_new_tokens=72)).result(timeout=60)
+    assert (reply.text, reply.finish) == ("42", "length")
+    assert [body.get("max_tokens") for _, body in server.asked] == [72, 60]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tries"),
+    [
+        ("Please reduce the length of the messages or completion.", [72, None]),
+        # vLLM counts no further than one token beyond what would fit: the prompt has more than it says.
+        (
+            "You passed 1977 input tokens and requested 72 output tokens. However, the model's context length is only "
+            "{limit} tokens, resulting in a maximum input length of 1976 tokens.",
+            [72, 71, None],
+        ),
+    ],
+)
+def test_where_the_room_is_not_told_the_endpoint_chooses(sentence: str, tries: list[int | None]) -> None:
+    with serving(Limited(2048, 1988, sentence)) as (server, engine):
+        assert engine.submit(question(max_new_tokens=72)).result(timeout=60).text == "42"
+    assert [body.get("max_tokens") for _, body in server.asked] == tries
+
+
+def test_a_prompt_that_does_not_fit_at_all_is_asked_once() -> None:
+    with serving(Limited(2048, 2048, TOLD["SGLang"])) as (server, engine):
+        reply = engine.submit(question(max_new_tokens=72)).result(timeout=60)
+    assert (reply.text, reply.finish, len(server.asked)) == ("", "context", 1)
+
+
+REFUSALS = [
+    (400, "roles must alternate"),
+    (400, "Invalid 'tools[0].function.name': string too long. Expected at most 64 characters."),
+    (400, "The response was filtered due to the prompt triggering the content management policy."),
+    (422, "arguments must be an object"),
+]
+
+
+@pytest.mark.parametrize(("status", "text"), REFUSALS)
+def test_a_request_that_is_refused_is_no_fault_of_the_others(status: int, text: str) -> None:
+    def answer(_: str, body: dict[str, Any]) -> Answer:
+        return (status, {"error": {"message": text}}) if "bad" in str(body["messages"]) else chat("yes")
+
+    with serving(answer) as (_, engine):
+        with pytest.raises(Unanswered, match=f"answers {status}: .*{re.escape(text[:20])}"):
+            engine.submit(question("bad")).result(timeout=60)
+        assert engine.submit(question("good")).result(timeout=60).text == "yes"
+
+
+def test_a_reply_that_does_not_come_in_time_is_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_MAX_RETRIES", 1)
+    waits = threading.Event()
+
+    def answer(*_: Any) -> Answer:
+        waits.wait(60)
+        return chat("late")
+
+    with contextlib.closing(Server(answer)) as server:
+        engine = OpenAIPlan(server.url, "m", concurrency=1, seconds_per_reply=0.2).open()
+        with contextlib.closing(engine), pytest.raises(Unanswered, match=r"^no reply within 0.2 seconds in 2 tries$"):
+            engine.submit(question()).result(timeout=60)
+        waits.set()
+
+
+INTERRUPTED = """
+import sys, time
+from agentflan_ray.evaluate.benchmark import Request
+from agentflan_ray.evaluate.engines.openai import OpenAIPlan
+
+engine = OpenAIPlan(sys.argv[1], "m", concurrency=2).open()
+futures = [engine.submit(Request(({"role": "user", "content": "x"},), 9)) for _ in range(5)]
+while sum(future.running() for future in futures) < 2:
+    time.sleep(0.01)
+time.sleep(0.3)
+engine.close()
+print([future.cancelled() for future in futures], flush=True)
+"""
+
+
+def test_closing_waits_for_no_reply_and_neither_does_the_process() -> None:
+    waits = threading.Event()
+
+    def answer(*_: Any) -> Answer:
+        waits.wait(60)
+        return chat("late")
+
+    with contextlib.closing(Server(answer)) as server:
+        try:
+            command = [sys.executable, "-c", INTERRUPTED, server.url]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        finally:
+            waits.set()
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[False, False, True, True, True]\n", "")
+        assert len(server.asked) == 2
+
+
+def test_a_closed_engine_takes_no_request() -> None:
+    with serving(lambda *_: chat("x")) as (_, engine):
+        engine.close()
+        with pytest.raises(ValueError, match="closed"):
+            engine.submit(question())
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{"message": 3}]}', b'{"choices": null}']
 )
-def test_an_answer_that_is_no_completion_is_an_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match="no chat completion"):
+def test_an_answer_that_is_no_completion_is_no_reply(body: bytes) -> None:
+    with pytest.raises(Unanswered, match="no chat completion"):
         read_chat(body.decode(), question())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -13,8 +14,11 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agentflan_ray.evaluate.benchmark import Reply, Request
+from agentflan_ray.evaluate.engines import replicas
 from agentflan_ray.evaluate.engines.pool import Ranges
+from agentflan_ray.evaluate.engines.replicas import Places
 from agentflan_ray.evaluate.engines.transformers import TransformersEngine, TransformersPlan, TransformersSettings
+from agentflan_ray.evaluate.engines.vllm import VllmPlan
 from agentflan_ray.tokens.templates import render
 from agentflan_ray.train.models import resolve
 from tests.small_tokenizer import small_tokenizer
@@ -242,6 +246,50 @@ def test_a_model_with_another_kind_of_attention_is_refused(kind: str, settings: 
         TransformersEngine(model, TOKENIZER, "other")
 
 
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "factor": 5.12,
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+    "original_max_position_embeddings": 100,
+}
+
+
+def test_a_long_conversation_does_not_change_how_a_longrope_model_reads_short_ones() -> None:
+    """The long one (198 tokens) would turn all positions of its batch by the long factors."""
+    model = tiny(rope_parameters=LONGROPE)
+    long, *short = [*asked(TEXTS[3] * 3), *asked(*(f"What is {n} times {n + 3}?" for n in range(6)))]
+    with running(model, num_slots=4) as engine:
+        assert engine.identity["max_length"] == 100
+        refused, *replies = [future.result(timeout=60) for future in [engine.submit(each) for each in [long, *short]]]
+    assert refused.finish == "context"
+    expected = [TOKENIZER.decode(plain_tokens(model, each), skip_special_tokens=True).strip() for each in short]
+    assert [reply.text for reply in replies] == expected
+
+
+def test_a_longrope_model_is_not_read_beyond_its_first_length() -> None:
+    sentence = r"max_length is 101, but with more than 100 tokens .*\(longrope\).*at most 100, or use --engine vllm"
+    with pytest.raises(ValueError, match=sentence):
+        TransformersEngine(tiny(rope_parameters=LONGROPE), TOKENIZER, "tiny", TransformersSettings(max_length=101))
+    assert answers(tiny(rope_parameters=LONGROPE), asked("x"), max_length=90)[0].prompt_tokens < 90
+
+
+def test_positions_of_dynamic_rope_do_not_depend_on_the_batch() -> None:
+    model = tiny(rope_parameters={"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0})
+    requests = asked(*TEXTS)
+    expected = [TOKENIZER.decode(plain_tokens(model, each), skip_special_tokens=True).strip() for each in requests]
+    assert [reply.text for reply in answers(model, requests)] == expected
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_told(number: float) -> None:
+    model = tiny()
+    model.model.norm.weight.data.fill_(number)
+    with pytest.raises(ValueError, match=r"give NaN or infinite logits .*did its training diverge"):
+        TransformersEngine(model, TOKENIZER, "tiny")
+
+
 def test_what_breaks_the_engine_reaches_everyone() -> None:
     model = tiny()
     with running(model) as engine:
@@ -292,6 +340,56 @@ def test_a_plan_knows_the_engine_before_it_is_there() -> None:
         assert engine.submit(asked("x")[0]).result(timeout=60).prompt_tokens > 0
     with pytest.raises(ValueError, match="max_length is 9999, but the model abc takes from 2 to 2048"):
         dict(TransformersPlan(resolve("tiny-llama"), "abc", TransformersSettings(max_length=9999)).identity)
+
+
+def question(*texts: str) -> Request:
+    """A conversation of these messages, the user's first."""
+    roles = itertools.cycle(("user", "assistant"))
+    return Request(tuple({"role": role, "content": text} for role, text in zip(roles, texts, strict=False)))
+
+
+EXAMPLES = ("Question: 1 + 1?", "2", "Question: 2 + 2?", "4")
+
+
+def test_copies_share_items_that_begin_alike() -> None:
+    """Examples before each question, as in GSM8K."""
+    places = Places(4, slots=64)
+    for number in range(400):
+        places.take(question(*EXAMPLES, f"Question: {number}?"))
+    assert places.in_flight == [100] * 4
+
+
+def test_a_conversation_stays_with_its_copy() -> None:
+    places = Places(4, slots=64)
+    talks: list[tuple[str, ...]] = [(*EXAMPLES, f"Question: {number}?") for number in range(10)]
+    first = [places.take(question(*talk)) for talk in talks]
+    for place in first:
+        places.give_back(place)
+    for turn in range(3):
+        talks = [(*talk, "So.", f"Go on {turn}") for talk in talks]
+        assert [places.take(question(*talk)) for talk in talks[::-1]] == first[::-1]
+    assert len(places._of) == 10
+
+
+def test_a_conversation_leaves_a_copy_that_is_much_busier() -> None:
+    places = Places(2, slots=4)
+    assert [places.take(question(f"{number}")) for number in range(6)] == [0, 1, 0, 1, 0, 1]
+    for _ in range(2):
+        places.give_back(1)
+    assert places.take(question("0", "a", "b")) == 0
+    assert places.take(question("2", "a", "b")) == 1
+    assert places.take(question("2", "a", "b", "c", "d")) == 1
+    assert places.in_flight == [4, 3]
+
+
+@pytest.mark.parametrize(("num_gpus", "gpus", "expected"), [(8, 2, (1.0, 2.0)), (8, 1, (1.0, 1.0)), (0, 2, (4.0, 0.0))])
+def test_each_copy_has_the_gpus_that_its_plan_takes(
+    num_gpus: int, gpus: int, expected: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {"CPU": 16.0, **({"GPU": float(num_gpus)} if num_gpus else {})}
+    monkeypatch.setattr("ray.cluster_resources", lambda: there)
+    plan = replicas.spread(VllmPlan("folder", "abc", gpus=gpus), 4)
+    assert (plan.cpus, plan.gpus) == expected
 
 
 def test_ranges_grow_together_again() -> None:

@@ -16,7 +16,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from agentflan_ray.evaluate import runner, toolbox
-from agentflan_ray.evaluate.benchmark import EnvironmentDied, Item, Metric, OneRequest, Reply, Request, Sample
+from agentflan_ray.evaluate.benchmark import (
+    EnvironmentDied,
+    Item,
+    Metric,
+    OneRequest,
+    Reply,
+    Request,
+    Sample,
+    Unanswered,
+)
 from agentflan_ray.evaluate.benchmarks.toolbox import Toolbox, ToolboxBenchmark
 from agentflan_ray.evaluate.cache import Episodes, turns_from_json, turns_to_json
 from agentflan_ray.evaluate.engine import LazyEngine
@@ -271,17 +280,61 @@ def test_turns_with_choices_and_tools_come_back() -> None:
     assert turns_from_json(json.loads(json.dumps(turns_to_json(turns)))) == turns
 
 
-def test_an_item_beyond_a_limit_is_an_error_and_not_a_zero() -> None:
+def test_a_model_that_talks_on_is_scored_by_what_it_has_reached() -> None:
+    """Were its item an error, it would be in no mean, and talking on would pay."""
     long = Echo(2, 50)
     turns = run(long, Scripted(first_words), limits=Limits(turns=5))
-    assert [sample.error for sample in turns] == ["turns: more than 5 requests"] * 2
+    assert [(sample.error, sample.outcome["ended_by"]) for sample in turns] == [(None, "turns")] * 2
     assert [len(sample.turns) for sample in turns] == [5, 5]
+    assert [sample.scores for sample in turns] == [{"right": 1.0}] * 2
     tokens = run(long, Scripted(lambda _: "word " * 40), limits=Limits(new_tokens=100))
-    assert [sample.error for sample in tokens] == ["tokens: more than 100 in its replies"] * 2
-    assert tokens[0].scores == {}
+    assert [(sample.error, sample.outcome["ended_by"]) for sample in tokens] == [(None, "tokens")] * 2
+    assert [len(sample.turns) for sample in tokens] == [3, 3]
+    assert [sample.scores for sample in tokens] == [{"right": 0.0}] * 2
+    metrics = summarise([*turns, *tokens], long.metrics)
+    assert (metrics["metrics"]["right"]["value"], metrics["metrics"]["right"]["n"]) == (0.5, 4)
+    assert metrics["errors"]["items"] == 0
+
+
+def test_an_episode_that_ends_at_the_limit_was_not_ended_by_it() -> None:
+    samples = run(Echo(2, 5), Scripted(lambda _: "word " * 40), limits=Limits(turns=5, new_tokens=199))
+    assert [sample.outcome for sample in samples] == [{"replies": [("word " * 40)] * 5}] * 2
+
+
+def test_how_an_episode_ended_is_stored_and_a_higher_limit_runs_it_on(tmp_path: Path) -> None:
+    folder = ResultFolder(tmp_path, Model("rambles", "0123456789ab"))
+    benchmark, engine = Echo(2, 50), Scripted(first_words)
+    path = folder.episodes_path(engine.identity, benchmark)
+    for _ in range(2):
+        samples = run(benchmark, engine, limits=Limits(turns=5), episodes=Episodes(path))
+        folder.write(benchmark, engine.identity, samples, None, 2)
+        outcomes = pq.read_table(folder.place / "echo-samples.parquet")["outcome"].to_pylist()
+        assert [json.loads(outcome)["ended_by"] for outcome in outcomes] == ["turns", "turns"]
+        assert len(engine.asked) == 10
+    more = run(benchmark, engine, limits=Limits(turns=60), episodes=Episodes(path))
+    assert [(len(sample.turns), "ended_by" in sample.outcome) for sample in more] == [(50, False)] * 2
+    assert run(benchmark, engine, limits=Limits(turns=5), episodes=Episodes(path)) == more
+
+
+@pytest.mark.parametrize("reason", ["turns: more than 300 requests", "tokens: more than 200,000 in its replies"])
+def test_what_an_earlier_version_stored_as_an_error_is_run_again(tmp_path: Path, reason: str) -> None:
+    episodes, benchmark, engine = Episodes(tmp_path / "e.jsonl"), Echo(1), Scripted(first_words)
+    episodes.add(Sample(benchmark.items()[0], (), {}, {}, 1.0, reason))
+    [sample] = run(benchmark, engine, episodes=Episodes(tmp_path / "e.jsonl"))
+    assert (sample.error, sample.scores, len(engine.asked)) == (None, {"right": 1.0}, 1)
+
+
+def test_limits_that_leave_nothing_to_score_are_refused() -> None:
+    for limits in ({"turns": 0}, {"new_tokens": -1}):
+        with pytest.raises(ValueError, match="allow at least one turn"):
+            Limits(**limits)
+
+
+def test_an_item_beyond_its_time_is_an_error_and_not_a_zero() -> None:
     began = time.monotonic()
-    slow = run(long, Scripted(first_words, seconds=30), limits=Limits(seconds=0.2))
+    slow = run(Echo(2, 50), Scripted(first_words, seconds=30), limits=Limits(seconds=0.2))
     assert [sample.error for sample in slow] == ["time: more than 0.2 seconds"] * 2
+    assert [(sample.scores, sample.outcome) for sample in slow] == [({}, {})] * 2
     assert time.monotonic() - began < 10
 
 
@@ -308,6 +361,34 @@ def test_an_environment_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_an_environment_that_hangs_is_seen_while_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(runner, "_POLL_SECONDS", 0.2)
+    let_go = threading.Event()
+    told: list[str | None] = []
+
+    class Hangs(Echo):
+        def open(self, item: Item) -> Any:
+            if item.data["n"] == 0:
+                let_go.wait(60)
+            return super().open(item)
+
+    try:
+        run(
+            Hangs(60),
+            Scripted(first_words, seconds=0.05),
+            limits=Limits(seconds=0.3),
+            concurrency=2,
+            on_sample=lambda sample: told.append(sample.error),
+        )
+    finally:
+        let_go.set()
+    hangs = "time: more than 0.3 seconds, and its environment hangs"
+    assert told.count(hangs) == 1
+    # 0.8 s after its start, when some 16 others were done; of the 59, three seconds' work for one thread.
+    assert told.index(hangs) < 40
+
+
 def test_a_fault_of_the_benchmark_ends_the_evaluation_and_names_the_item() -> None:
     class Wrong(Echo):
         def score(self, item: Item, outcome: Mapping[str, Any]) -> dict[str, float]:
@@ -324,6 +405,67 @@ def test_a_fault_of_the_engine_ends_the_evaluation() -> None:
 
     with pytest.raises(ValueError, match="no model 'x'"):
         run(Echo(3), Scripted(refuse))
+
+
+def test_a_request_that_is_not_answered_is_its_items_error(tmp_path: Path) -> None:
+    """No score of zero, and not for ever: the next call asks again."""
+    refused = {"item 1": 0, "item 4": 2}
+
+    def say(request: Request) -> str:
+        name = first_words(request)
+        if sum(message["role"] == "assistant" for message in request.messages) == refused.get(name):
+            raise Unanswered("the endpoint answers 400: filtered")
+        return name
+
+    path, sentence = tmp_path / "e.jsonl", "engine: the endpoint answers 400: filtered"
+    samples = run(Echo(6, 3), Scripted(say), episodes=Episodes(path))
+    assert [sample.error for sample in samples] == [None, sentence, None, None, sentence, None]
+    assert [len(sample.turns) for sample in samples] == [3, 0, 3, 3, 2, 3]
+    assert [sample.scores for sample in samples if sample.error] == [{}, {}]
+    assert summarise(samples, Echo.metrics)["errors"] == {"items": 2, "reasons": {sentence: 2}}
+    again = Scripted(first_words)
+    assert [sample.error for sample in run(Echo(6, 3), again, episodes=Episodes(path))] == [None] * 6
+    assert {first_words(request) for request in again.asked} == {"item 1", "item 4"}
+
+
+def test_an_engine_that_answers_nothing_ends_the_evaluation() -> None:
+    def refuse(_: Request) -> str:
+        raise Unanswered("the endpoint answers 400: no tools here")
+
+    engine = Scripted(refuse)
+    with pytest.raises(ValueError, match=r"^10 items of echo in a row .*no tools here\. What was answered .* is kept"):
+        run(Echo(200), engine)
+    assert len(engine.asked) < 40
+
+
+def test_items_that_are_refused_each_time_do_not_end_the_next_evaluation(tmp_path: Path) -> None:
+    """Two of three are refused, never ten in a row; the next call has nothing else to ask."""
+
+    def say(request: Request) -> str:
+        if int(first_words(request).removeprefix("item ")) % 3:
+            raise Unanswered("filtered")
+        return first_words(request)
+
+    for _ in range(2):
+        samples = run(Echo(36), Scripted(say), episodes=Episodes(tmp_path / "e.jsonl"), concurrency=1)
+        assert sum(sample.error == "engine: filtered" for sample in samples) == 24
+
+
+def test_what_is_answered_as_an_error_ends_the_evaluation_is_kept(tmp_path: Path) -> None:
+    """All 30 are asked at once; one is an error of the settings, the others are answered at the same moment."""
+    all_asked = threading.Barrier(30)
+
+    def say(request: Request) -> str:
+        all_asked.wait(60)
+        if first_words(request) == "item 5":
+            raise ValueError("There is no model 'x' at this endpoint.")
+        time.sleep(0.2)
+        return first_words(request)
+
+    path = tmp_path / "e.jsonl"
+    with pytest.raises(ValueError, match="no model 'x'"):
+        run(Echo(30), Scripted(say), episodes=Episodes(path), concurrency=30)
+    assert len(Episodes(path)) == 29
 
 
 GARBAGE = {
@@ -442,8 +584,9 @@ def test_the_toolbox_scores_as_the_search_does(agent: str, small_toolbox: Toolbo
         assert {name: sample.scores[name] for name in scored.scores} == scored.scores
         assert tuple(reply.text for _, reply in sample.turns) == scored.replies
     metrics = summarise(list(samples.values()), small_toolbox.metrics)["metrics"]
-    assert metrics["score"]["value"] == pytest.approx(toolbox._two_sided(expected))
-    assert metrics["hscore"]["value"] == pytest.approx(toolbox._hscore(expected))
+    searched = toolbox.summarise(expected)["metrics"]
+    for name in ("score", "hscore"):
+        assert metrics[name]["value"] == pytest.approx(searched[name]["value"])
     if agent == "oracle":
         assert metrics["score"]["value"] == 1.0
     else:

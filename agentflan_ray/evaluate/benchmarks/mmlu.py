@@ -56,8 +56,8 @@ class _Question:
             self.reply = reply
 
     def outcome(self) -> dict[str, Any]:
-        assert self.reply is not None
-        return {"logprobs": list(self.reply.logprobs), "shots": self.shots}
+        # A limit may end it while examples are still being left out: then nothing was weighed.
+        return {"logprobs": list(self.reply.logprobs) if self.reply is not None else [], "shots": self.shots}
 
     def close(self) -> None:
         """Nothing to free."""
@@ -76,6 +76,11 @@ class Mmlu:
         Metric("subject_mean", score="correct", by_case=True, scale=100),
     )
     data_fingerprint: str = field(default="", kw_only=True)
+
+    @property
+    def weighs_choices(self) -> bool:
+        """See :class:`~agentflan_ray.evaluate.benchmark.Weighing`."""
+        return True
 
     @property
     def protocol(self) -> str:

@@ -50,7 +50,8 @@ class TransformersSettings:
     """How the engine runs. The first three decide replies and are identity.
 
     Attributes:
-        max_length: Tokens of prompt and reply together; None takes the model's own limit, 16,384 at most.
+        max_length: Tokens of prompt and reply together; None takes the model's own limit, 16,384 at most, and with
+            longrope no more than it was first trained with.
         seconds_per_reply: A reply is cut off after this time in the batch.
         template: Name of a chat template, for a model without one.
         num_slots: Rows answered at once; None is 64 on a CPU, 128 on a GPU.
@@ -180,7 +181,8 @@ class TransformersEngine:
         name: What identifies the model's content, such as ``agentflan_ray.train.models.fingerprint``.
         settings: See :class:`TransformersSettings`.
 
-    Raises ``ValueError`` for a model that does not attend to earlier tokens in the ordinary way.
+    Raises ``ValueError`` for a model that does not attend to earlier tokens in the ordinary way, and for one whose
+    logits are not numbers.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, settings: TransformersSettings | None = None) -> None:
@@ -254,6 +256,11 @@ class TransformersEngine:
         ids = torch.arange(5, 13, device=model.device)[None] % model.config.get_text_config().vocab_size
         with torch.inference_mode():
             expected = model(input_ids=ids, use_cache=False).logits[0, -1].float()
+            if not torch.isfinite(expected).all():
+                raise ValueError(
+                    f"The model's weights ({name}, {model.dtype}) give NaN or infinite logits for a few tokens; did "
+                    "its training diverge? Take an earlier checkpoint, or another number format with --dtype."
+                )
             model.set_attn_implementation(POOLED)
             trial = Pool(places=ids.shape[1])
             self._forward(Step(trial, [Span(0, 0, 5)], model.device), ids[0, :5], torch.tensor([4]))
@@ -527,9 +534,16 @@ def _reads(row: _Row) -> bool:
 
 def _identity(config: Any, name: str, dtype: torch.dtype, settings: TransformersSettings) -> dict[str, Any]:
     own_limit: int = getattr(config.get_text_config(), "max_position_embeddings", None) or _LONGEST
-    max_length = settings.max_length or min(own_limit, _LONGEST)
+    first_limit = min(own_limit, _longrope_limit(config.get_text_config()) or own_limit)
+    max_length = settings.max_length or min(first_limit, _LONGEST)
     if not 2 <= max_length <= own_limit:
         raise ValueError(f"max_length is {max_length}, but the model {name} takes from 2 to {own_limit} tokens.")
+    if max_length > first_limit:
+        raise ValueError(
+            f"max_length is {max_length}, but with more than {first_limit} tokens the model {name} turns all positions "
+            "otherwise (longrope), which one long conversation would do to every other of its batch; ask for at most "
+            f"{first_limit}, or use --engine vllm."
+        )
     return {
         "engine": "transformers",
         "model": name,
@@ -539,6 +553,20 @@ def _identity(config: Any, name: str, dtype: torch.dtype, settings: Transformers
         "seconds_per_reply": settings.seconds_per_reply,
         "decoding": "greedy",
     }
+
+
+def _longrope_limit(config: Any) -> int | None:
+    """The length beyond which a longrope model takes its long factors; None for every other model.
+
+    ``transformers.modeling_rope_utils.dynamic_rope_update`` (5.17 to 5.23) chooses between short and long factors by
+    the largest position of a forward call, for all of its rows. The other kind that heeds it, ``dynamic``, changes
+    only beyond ``max_position_embeddings``, where this engine never gets.
+    """
+    found: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
+    # One for all layers, or one for each kind of layer.
+    each_kind = [found, *(value for value in found.values() if isinstance(value, Mapping))]
+    limits = [kind["original_max_position_embeddings"] for kind in each_kind if kind.get("rope_type") == "longrope"]
+    return min(limits, default=None)
 
 
 def _end_tokens(tokenizer: Any, model: Any) -> list[int]:

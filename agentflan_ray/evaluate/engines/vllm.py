@@ -58,7 +58,7 @@ class VllmPlan:
         template: Name of a chat template, for a model without one.
         concurrency: Requests in flight.
         gpus: GPUs that share the model (tensor parallelism).
-        seconds_per_reply: A reply that takes longer has ``finish="time"``.
+        seconds_per_reply: A request whose reply takes longer, in each of several tries, is not answered.
         dtype: ``float32`` or ``bfloat16``; None leaves it to vLLM, which takes the model's own.
     """
 

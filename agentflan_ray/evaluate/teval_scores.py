@@ -22,6 +22,8 @@ MAX_CHARACTERS = 20_000
 NAME_WEIGHT = 0.75
 ARGUMENTS_WEIGHT = 0.25
 MATCH_THRESHOLD = 0.8
+LEAST_MATCHED = 1
+"""Steps of a plan that count as matched where fewer do. As published, 1: a plan without any match has a score."""
 
 _ENDS = (
     *("<eoa>", "<TOKENS_UNUSED_1>", "<|im_end|>", "\nuser", "\nassistant", "\nUSER", "[INST]", "<|user|>"),
@@ -136,11 +138,13 @@ def plan_of_text(text: str, apis: Sequence[str]) -> list[Step]:
     return steps
 
 
-def plan(made: Sequence[Step], gold: Sequence[Step], embedder: Embedder) -> dict[str, float]:
+def plan(
+    made: Sequence[Step], gold: Sequence[Step], embedder: Embedder, least_matched: int = LEAST_MATCHED
+) -> dict[str, float]:
     """F1 of the steps that match in order.
 
     Steps are matched one to one by the likeness of names (0.75) and arguments (0.25) above 0.8, and the longest run in
-    the gold order counts. As published, that run has at least one step even where nothing matched.
+    the gold order counts, as at least ``least_matched`` steps.
     """
     parsed = float(bool(made) and bool(gold))
     steps, true = (_without_finish(sorted(each, key=lambda step: step["id"])) for each in (made, gold))
@@ -153,10 +157,10 @@ def plan(made: Sequence[Step], gold: Sequence[Step], embedder: Embedder) -> dict
     weights = np.where(likeness > MATCH_THRESHOLD, likeness, 0.0)
     rows, columns = linear_sum_assignment(weights, maximize=True)
     matched = [int(column) for row, column in zip(rows, columns, strict=True) if weights[row, column] > 0]
-    right = max(_longest_increasing(matched), 1)
+    right = max(_longest_increasing(matched), least_matched)
     precision, recall = right / len(steps), right / len(true)
     return {
-        "plan": 2 * precision * recall / (precision + recall),
+        "plan": 2 * right / (len(steps) + len(true)),
         "plan_precision": precision,
         "plan_recall": recall,
         "parsed": parsed,

@@ -147,6 +147,16 @@ def test_agents_that_do_one_thing(agent: str) -> None:
     assert {name: found[name] for name in expected} == expected
 
 
+def test_every_prefix_has_the_wholes_shares_of_cases_and_sources() -> None:
+    asked = [query("tool", i, "a") for i in range(80)] + [query("tool", i, "b") for i in range(20)]
+    asked += [query("chat", i, "a") for i in range(100)]
+    items = AgentH(AgentHProtocol("mixed"), dealt(asked)).items()
+    for length in (20, 50, 130):
+        shares = Counter((item.case, item.id[0]) for item in items[:length])
+        assert shares[("tool", "a")] == pytest.approx(0.4 * length, abs=1.5)
+        assert shares[("tool", "b")] == pytest.approx(0.1 * length, abs=1.5)
+
+
 def test_a_prompt_of_each_form_asks_in_it_and_mixed_asks_in_four() -> None:
     for prompt in ("react", "json", "string", "plain", "native"):
         benchmark = small(prompt)
@@ -155,6 +165,9 @@ def test_a_prompt_of_each_form_asks_in_it_and_mixed_asks_in_four() -> None:
         assert bool(request.tools) == (prompt == "native")
         assert ("Action Input:" in request.messages[0]["content"]) == (prompt == "react")
     kinds = Counter(item.data["prompt"] for item in small(num=40).items() if item.case == "tool")
+    # Plain prompts name no form of a call: an item that wants one could not know how.
+    assert set(kinds) == {"react", "json", "string"}
+    kinds = Counter(item.data["prompt"] for item in small(num=40).items() if item.case == "irrelevant_tool")
     assert set(kinds) == {"react", "json", "string", "plain"}
     assert {item.data["prompt"] for item in small().items() if item.case == "chat"} == {"none"}
     with pytest.raises(Unavailable, match="not 'prose'"):

@@ -109,6 +109,30 @@ def test_a_partly_right_answer_is_worth_its_f1(benchmark: KnowledgeGraphQuestion
 
 
 @pytest.mark.parametrize(
+    ("made", "gold_answer", "same"),
+    [
+        ("1234567", "1234568", False),
+        ("1234567.25", "1234567.5", False),
+        ("12345678901234567890", "12345678901234567891", False),
+        ("0.30000000000000004", "0.3", False),
+        ("90", "90.0", True),
+        ("1.25E1", "12.50", True),
+        ("2012-08-05T00:00:00Z", "2012-08-05", True),
+        ("inf", "Infinity", False),
+        ("m.0abc", "m.0abc", True),
+        ("9" * 5000, "9" * 5000, True),
+        ("9" * 5000, "8" * 5000, False),
+    ],
+)
+def test_numbers_are_equal_with_all_their_digits(
+    benchmark: KnowledgeGraphQuestions, made: str, gold_answer: str, same: bool
+) -> None:
+    item = Item("q", "q", "own", {"answers": [gold_answer]})
+    found = benchmark.score(item, {"answer": [made], "failed_calls": 0})
+    assert (found["f1"], found["exact_match"]) == (float(same), float(same))
+
+
+@pytest.mark.parametrize(
     "garbage",
     ["", "get_neighbors(", "Final Answer: #99", "Final Answer: #abc", "\x00\ud7ff" * 50_000, "count((((" * 20_000,
      "Action: get_relations(Solm) } DROP GRAPH <x> #)"],

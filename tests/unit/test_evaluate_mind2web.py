@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from agentflan_ray.evaluate.benchmark import Item, Reply, Request, Settings, Unavailable
+from agentflan_ray.evaluate.benchmark import Item, Reply, Request, Sample, Settings, Unavailable
 from agentflan_ray.evaluate.benchmarks.mind2web import Mind2Web, mind2web
 from agentflan_ray.evaluate.page_snippet import elements_by_id, parse_page, snippet
+from agentflan_ray.evaluate.summary import summarise
 
 BUTTONS = "".join(f'<button backend_node_id="{number}">Button {number}</button>' for number in range(20, 32))
 PAGE = (
@@ -104,6 +105,38 @@ def test_none_in_the_last_group_is_no_answer(benchmark: Mind2Web) -> None:
     assert scores["step_success"] == scores["action_f1"] == 0
     assert len(asked) == 3
     assert run(benchmark, benchmark.items()[0], lambda _: "Answer: A.")[1]["element"] is None
+
+
+def test_a_step_without_a_right_candidate_is_not_asked_about_and_scores_nothing(folder: Path) -> None:
+    file = folder / "mind2web/test_task/test_task_0.json"
+    [task] = json.loads(file.read_text())
+    pageless = {**step("20"), "action_uid": "pageless", "pos_candidates": []}
+    bare = {**pageless, "action_uid": "bare", "neg_candidates": []}
+    task["actions"] += [pageless, bare]
+    task["action_reprs"] += ["[button]  Button 20 -> CLICK", "[button]  Button 21 -> CLICK"]
+    file.write_text(json.dumps([task]))
+    order = {str(number): float(-number) for number in [4, *range(20, 32), 99]}
+    # The ranker has 7, the right element of the second step, last of all.
+    scored = {name: {**order, "7": -100.0} for name in ("task_step-4", "task_step-7", "task_pageless")}
+    (folder / "mind2web/scores_all_data.json").write_text(json.dumps({"scores": scored}))
+    benchmark = mind2web(Settings(str(folder)))
+    items = {item.id: item for item in benchmark.items()}
+    assert items.keys() == {"task_step-4", "task_step-7", "task_pageless", "task_bare"}
+    assert "Mind2Web, 4 steps" in benchmark.protocol
+    nothing = {"step_success": 0.0, "element_accuracy": 0.0, "action_f1": 0.0, "ranked": 0.0}
+    samples = []
+    for item in items.values():
+        found, outcome = run(benchmark, item, oracle)
+        samples.append(Sample(item, (), outcome, found, 0.0))
+        assert (outcome["asked"] > 0) == (item.id == "task_step-4")
+        if not outcome["asked"]:
+            assert outcome == {"element": None, "operation": "", "value": "", "asked": 0}
+            assert found == nothing
+            # Nor is an episode of an older version, which was asked, worth its operation.
+            assert benchmark.score(item, {"element": "20", "operation": "CLICK", "value": "", "asked": 2}) == nothing
+    metrics = summarise(samples, benchmark.metrics)["metrics"]
+    names = ("step_success", "element_accuracy", "action_f1", "recall of the ranker")
+    assert {name: (row["value"], row["n"]) for name, row in metrics.items()} == dict.fromkeys(names, (0.25, 4))
 
 
 @pytest.mark.parametrize("garbage", ["", "Answer: Z", "Answer: " * 20_000, "\x00\ud7ff" * 50_000, "BBBBB"])

@@ -36,6 +36,7 @@ from agentflan_ray.evaluate.benchmark import Item, Metric, OneRequest, Settings,
 from agentflan_ray.evaluate.benchmarks.agent_h_queries import MAX_TOOL_TEXT, SOURCES, Query, absent_sources, queries
 from agentflan_ray.evaluate.calls import MAX_CHARACTERS, read_calls
 from agentflan_ray.evaluate.hallucination import kind_of, read, read_structure
+from agentflan_ray.evaluate.order import in_fair_order
 from agentflan_ray.evaluate.prompts import read as read_prompt
 from agentflan_ray.evaluate.summary import Combined
 from agentflan_ray.evaluate.tool_prompts import FORMS, ask, form_of
@@ -54,7 +55,8 @@ PLAIN_CASES = (
 )
 CASES = ("tool", *PLAIN_CASES)
 MIXED = ("react", "json", "string", "plain")
-"""Forms that items with tools are dealt among, by a hash, where no prompt is named."""
+"""Forms that items with tools are dealt among, by a hash, where no prompt is named. Plain ones list tools and name no
+form of a call, so items that want one are dealt the others."""
 
 PAPER_ITEMS = 1845
 _OPENING = 200
@@ -104,6 +106,7 @@ class AgentH:
         counts = Counter(f"{query.case} {query.source}" for query in self.asked)
         return {
             **asdict(self.literals),
+            "dealt": "tool items no plain prompt" if self.literals.prompt == "mixed" else "",
             "ids": fingerprint(ids),
             "formats": fingerprint(read_prompt("agent_h/formats.json")),
             "max_tool_text": MAX_TOOL_TEXT,
@@ -111,8 +114,9 @@ class AgentH:
         }
 
     def items(self) -> Sequence[Item]:
-        """Cases take turns, and the sources of a case."""
-        return [self._item(query) for query in self.asked]
+        """Every prefix has about the whole's shares of cases and sources."""
+        items = (self._item(query) for query in self.asked)
+        return in_fair_order(items, lambda item: f"{item.case} {item.id.partition('/')[0]}")
 
     def open(self, item: Item) -> OneRequest:
         """One request."""
@@ -132,7 +136,8 @@ class AgentH:
     def _item(self, query: Query) -> Item:
         name = f"{query.source}/{query.id}"
         fixed = self.literals.prompt != "mixed"
-        prompt = self.literals.prompt if fixed else MIXED[stable_hash("agent-h prompt", name) % len(MIXED)]
+        forms = [form for form in MIXED if (query.case, form) != ("tool", "plain")]
+        prompt = self.literals.prompt if fixed else forms[stable_hash("agent-h prompt", name) % len(forms)]
         formats = sorted(json.loads(read_prompt("agent_h/formats.json")))
         wish = formats[stable_hash("agent-h format", name) % len(formats)] if query.case == "chat_format" else ""
         data = {
@@ -168,7 +173,7 @@ def agent_h_1845(settings: Settings) -> AgentH:
 
 
 def dealt(found: Iterable[Query]) -> list[Query]:
-    """Cases take turns, within a case its sources, within a source the order is a hash's: any prefix is balanced."""
+    """Cases take turns, within a case its sources, within a source the order is a hash's: the first are balanced."""
     by_source: dict[str, dict[str, list[Query]]] = {case: defaultdict(list) for case in CASES}
     for query in sorted(found, key=lambda query: stable_hash("agent-h", query.source, query.id)):
         by_source[query.case][query.source].append(query)

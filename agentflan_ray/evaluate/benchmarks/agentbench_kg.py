@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,10 +196,15 @@ def _items(rows: list[dict[str, Any]]) -> list[Item]:
     return sorted(items, key=lambda item: stable_hash("agentbench-kg", item.id))
 
 
-def _plain(value: str) -> str:
-    """A number without needless digits, a date without its time: endpoints write them differently."""
+def _plain(value: str) -> str | int | float:
+    """A number as one, a date without its time: endpoints write them differently.
+
+    All digits count. An integer and a number with a fraction of zeros compare equal, as numbers do.
+    """
     text = re.sub(r"(?:T00:00:00)?(?:Z|\+00:00)?$", "", str(value).strip())
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
+    with suppress(ValueError):
+        return int(text)
+    with suppress(ValueError):
+        number = float(text)
+        return number if math.isfinite(number) else text
+    return text

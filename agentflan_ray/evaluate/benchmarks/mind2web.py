@@ -127,7 +127,8 @@ class Mind2Web:
         return (
             f"Mind2Web, {len(self.steps)} steps, the {TOP} likeliest elements by {self.ranker} in groups of {GROUP} "
             "and 'None of the above', two examples of our own making; step success is the right element with the right "
-            "operation and value. A step whose element the ranker lacks can't be right."
+            "operation and value. A step whose element the ranker lacks, or whose cleaned page has none that is right, "
+            "is not asked about and has 0 in every score."
         )
 
     def items(self) -> Sequence[Item]:
@@ -138,19 +139,20 @@ class Mind2Web:
         """See :class:`~agentflan_ray.evaluate.benchmark.Benchmark`."""
         root = parse_page(item.data["html"])
         nodes = elements_by_id(root)
-        waiting = [each for each in item.data["candidates"] if each in nodes]
+        # A step without a right candidate is not asked about, as in MindAct's and AgentBench's evaluation.
+        waiting = [each for each in item.data["candidates"] if each in nodes] if _ranked(item) else []
         return _Step(item.data["task"], item.data["previous"], root, nodes, waiting)
 
     def score(self, item: Item, outcome: Mapping[str, Any]) -> dict[str, float]:
-        """Element accuracy, token F1 of operation and value, and step success."""
+        """Element accuracy, token F1 of operation and value, and step success; 0 where no candidate is right."""
         element = outcome["element"] in item.data["gold"]
         f1 = _f1(f"{outcome['operation']} {outcome['value']}", f"{item.data['operation']} {item.data['value']}")
-        f1 = f1 if outcome["element"] is not None else 0.0
+        f1 = f1 if outcome["element"] is not None and _ranked(item) else 0.0
         return {
             "step_success": float(element and f1 == 1),
             "element_accuracy": float(element),
             "action_f1": f1,
-            "ranked": float(any(each in item.data["gold"] for each in item.data["candidates"])),
+            "ranked": float(_ranked(item)),
         }
 
 
@@ -188,6 +190,11 @@ def mind2web(settings: Settings) -> Mind2Web:
     return Mind2Web(tuple(in_order), "the published ranker" if ranker == "published" else "words shared with the task")
 
 
+def _ranked(item: Item) -> bool:
+    """Whether a right element is among the candidates."""
+    return any(each in item.data["gold"] for each in item.data["candidates"])
+
+
 def _files(folder: Path | None, split: str) -> list[Path]:
     return [] if folder is None else sorted((folder / split).glob("*.json"))
 
@@ -197,14 +204,14 @@ def _steps(tasks: list[dict[str, Any]], scores: Mapping[str, Mapping[str, float]
         for number, action in enumerate(task["actions"]):
             name = f"{task['annotation_id']}_{action['action_uid']}"
             gold = [str(each["backend_node_id"]) for each in action["pos_candidates"]]
-            if not gold:
-                continue  # as MindAct: no element of the cleaned page is right
             every = [str(each["backend_node_id"]) for each in [*action["pos_candidates"], *action["neg_candidates"]]]
-            ranked = (
-                _by_words(action["cleaned_html"], task["confirmed_task"], every) if scores is None else scores[name]
-            )
+            ranked: Mapping[str, float] = {}
+            if gold:  # some steps have none in their cleaned page; MindAct leaves these out in training alone
+                ranked = (
+                    _by_words(action["cleaned_html"], task["confirmed_task"], every) if scores is None else scores[name]
+                )
             best = sorted(every, key=lambda each: (-ranked.get(each, float("-inf")), stable_hash(name, each)))[:TOP]
-            # In the order of the page, so that the place says nothing of the rank.
+            # In the order of a hash, so that the place says nothing of the rank.
             yield Item(
                 id=name,
                 group=str(task["annotation_id"]),

@@ -2,7 +2,7 @@
 
 Data: ``teval/*_v2.json`` (Apache-2.0; Hugging Face ``lovesnowbest/T-Eval``), each a dictionary of ids to
 ``origin_prompt``, ``ground_truth``, ``meta_data`` or ``meta``, and ``template``. Agent-FLAN reports the overall score.
-``teval-open`` asks for the same abilities with data of other sets (:mod:`~.teval_open`): it is not T-Eval.
+``teval-open`` asks for the same abilities with data of other sets (:mod:`~.teval_items`): it is not T-Eval.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class TevalProtocol:
     name_weight: float = scores.NAME_WEIGHT
     arguments_weight: float = scores.ARGUMENTS_WEIGHT
     match_threshold: float = scores.MATCH_THRESHOLD
+    least_matched: int = scores.LEAST_MATCHED
 
 
 def metrics() -> tuple[Metric, ...]:
@@ -94,9 +95,9 @@ class Teval:
             case "instruct_string":
                 return scores.instruct_string(reply, item.data["template"], gold)
             case "plan_json":
-                return scores.plan(scores.plan_of_json(reply), gold, self.embedder)
+                return self._plan(scores.plan_of_json(reply), gold)
             case "plan_str":
-                return scores.plan(scores.plan_of_text(reply, item.data["apis"]), gold, self.embedder)
+                return self._plan(scores.plan_of_text(reply, item.data["apis"]), gold)
             case "reason_str":
                 return scores.reason(reply, gold["thought"], self.embedder)
             case "retrieve_str":
@@ -108,6 +109,9 @@ class Teval:
             case "review_str":
                 return scores.review(reply, gold["answer"])
         raise AssertionError(item.case)
+
+    def _plan(self, made: Sequence[scores.Step], gold: Sequence[scores.Step]) -> dict[str, float]:
+        return scores.plan(made, gold, self.embedder, self.settings.least_matched)
 
 
 def teval(settings: Settings) -> Teval:
@@ -140,9 +144,11 @@ def teval_open(settings: Settings) -> Teval:
     origin = (
         f"Not T-Eval: {len(items)} items of its six abilities, made by rules from NESTFUL (plans, next steps), "
         "API-Bank and Seal-Tools (calls, arguments, reviews) and MetaTool (retrieval) with prompts of our own, and not "
-        "to be compared with T-Eval's numbers"
+        "to be compared with T-Eval's numbers (a plan without any step of the truth has 0, for which T-Eval counts one)"
     )
-    return Teval("teval-open", origin, embedder_of(settings.options.get("embedder")), in_fair_order(items))
+    # NESTFUL's plans are short: with T-Eval's one step for nothing, any plan of one made-up step had 59 in plan_json.
+    protocol = TevalProtocol(least_matched=0)
+    return Teval("teval-open", origin, embedder_of(settings.options.get("embedder")), in_fair_order(items), protocol)
 
 
 def _items(name: str, path: Path) -> Iterator[Item]:

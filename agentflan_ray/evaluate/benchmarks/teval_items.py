@@ -5,8 +5,8 @@ Data: ``nestful/*-data.json`` with ``*-spec.json`` (IBM/NESTFUL, Apache-2.0), ``
 ``plugin_des.json`` and ``big_tool_des.json`` (HowieHwong/MetaTool, MIT), each plain or compressed.
 
 Truths are the published calls and tools. There are no published thoughts: the truth of a thought is the published
-description of the tool to be called. What a tool returned is published where it succeeded; the four kinds of failure
-are written by rules.
+description of the tool to be called. What a tool returned is published where it succeeded; three kinds of failure are
+written by rules, and a response that has nothing to do with the call is that of a tool of another kind.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import ast
 import csv
 import io
 import json
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from agentflan_ray.evaluate.benchmark import Item, Missing, Unavailable
 from agentflan_ray.evaluate.data import find, read_text
 from agentflan_ray.evaluate.prompts import read
+from agentflan_ray.evaluate.teval_scores import load
 from agentflan_ray.randomness import stable_hash, stable_random
 
 PER_CASE = 150
@@ -95,7 +97,7 @@ def open_items(data: str | None) -> list[Item]:
         *_first_call(plans),
         *_retrieve(queries, plugins),
         *_understand(calls),
-        *_review(_returned(apibank)),
+        *_review(apibank),
     ]
     return _drawn(made)
 
@@ -192,9 +194,11 @@ def _understand(tasks: Iterable[Task]) -> Iterator[Item]:
         yield _item("understand_str", task.id, name, data)
 
 
-def _review(returned: Sequence[Returned]) -> Iterator[Item]:
+def _review(rows: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
     """One kind of result for each call in turn; a failed input is the call itself without one argument."""
     texts = json.loads(read("teval_open/responses.json"))
+    returned = _returned(rows)
+    foreign = _foreign(returned, [{tool["name"] for tool in row["tools"]} for row in rows])
     ordered = sorted(returned, key=lambda each: stable_hash("review", each.id))
     for place, each in enumerate(ordered):
         answer, random = _REVIEWS[place % len(_REVIEWS)], stable_random("response", each.id)
@@ -206,7 +210,9 @@ def _review(returned: Sequence[Returned]) -> Iterator[Item]:
             del arguments[argument]
             response = random.choice(texts["input"]).format(argument=argument)
         elif answer == "D":
-            response = random.choice([other for other in ordered if other.name != each.name]).response
+            if not foreign[each.name]:
+                continue
+            response = random.choice(foreign[each.name])
         elif answer == "E":
             response = random.choice(texts["unable"])
         call = json.dumps({"name": each.name, "args": arguments}, ensure_ascii=False)
@@ -214,6 +220,46 @@ def _review(returned: Sequence[Returned]) -> Iterator[Item]:
         system = read("teval_open/review_str.txt").strip()
         data = {"messages": _messages(system, asked), "gold": {"answer": answer}}
         yield _item("review_str", each.id, each.name, data)
+
+
+def _foreign(returned: Iterable[Returned], listed: Iterable[set[str]]) -> dict[str, list[str]]:
+    """By tool, the responses of others that it could not have given itself.
+
+    They say more than one thing, since ``success``, a number or ``{'token': …}`` could come from any tool. The tool
+    that gave them has no word in common with it, of its name, of its arguments and of its responses' keys (of their
+    kind where they have none), and no dialogue lists both: such are of one domain, as health data and diseases are.
+    """
+    together: dict[str, set[str]] = defaultdict(set)
+    for names in listed:
+        for name in names:
+            together[name] |= names
+    words: dict[str, set[str]] = defaultdict(set)
+    told: dict[str, set[str]] = defaultdict(set)
+    for each in returned:
+        parts = list(_parts(_value(each.response)))
+        keys = [str(key) for part in parts if isinstance(part, dict) for key in part] or [type(parts[0]).__name__]
+        words[each.name].update(_words(each.name, *each.arguments, *keys))
+        if sum(not isinstance(part, dict | list) for part in parts) > 1:
+            told[each.name].add(each.response)
+    return {
+        name: sorted(
+            response for other in told.keys() - together[name] if not words[other] & own for response in told[other]
+        )
+        for name, own in words.items()
+    }
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """A value and all that is nested in it."""
+    yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _parts(each)
+
+
+def _words(*names: str) -> Iterator[str]:
+    """The words of names such as ``QueryStock`` and ``stock_code``, small."""
+    for name in names:
+        yield from (word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
 
 
 def _nestful(part: str, rows: Sequence[Mapping[str, Any]], spec: Sequence[Mapping[str, Any]]) -> Iterator[Task]:
@@ -249,7 +295,10 @@ def _sealtool(rows: Sequence[Mapping[str, Any]]) -> Iterator[Task]:
 
 
 def _returned(rows: Sequence[Mapping[str, Any]]) -> list[Returned]:
-    """Calls of API-Bank's dialogues with what came back, each once, failures and calls without arguments left out."""
+    """Calls of API-Bank's dialogues with what came back, each once, without failures and calls without arguments.
+
+    Its tools return values. A sentence says that the tool could not do it ("The question is too difficult to answer.").
+    """
     found: dict[str, Returned] = {}
     for row in rows:
         turns = row["query"]
@@ -260,8 +309,10 @@ def _returned(rows: Sequence[Mapping[str, Any]]) -> list[Returned]:
                 [call] = json.loads(turns[place]["content"].strip().strip("`"))
             except ValueError:
                 continue
-            response = turns[place + 1]["content"]
-            if not call["arguments"] or any(word in response.lower() for word in ("fail", "error", "none", "invalid")):
+            response = _without_cue(turns[place + 1]["content"])
+            if not call["arguments"] or _value(response) is None:
+                continue
+            if any(word in response.lower() for word in ("fail", "error", "none", "invalid")):
                 continue
             key = json.dumps([call, response])
             said = _dialogue([turn for turn in turns[:place] if turn["role"] in ("user", "agent")])
@@ -273,8 +324,20 @@ def _returned(rows: Sequence[Mapping[str, Any]]) -> list[Returned]:
 
 def _dialogue(turns: Iterable[Mapping[str, str]]) -> str:
     speakers = {"user": "User", "agent": "Assistant"}
-    lines = [f"{speakers[turn['role']]}: {turn['content'].partition('Generate API Request:')[0]}" for turn in turns]
-    return "\n".join(line.strip() for line in lines)
+    return "\n".join(f"{speakers[turn['role']]}: {_without_cue(turn['content'])}" for turn in turns)
+
+
+def _without_cue(text: str) -> str:
+    """Some turns of API-Bank end with the words that asked its annotators for the next call."""
+    return text.partition("Generate API Request:")[0].strip()
+
+
+def _value(response: str) -> Any:
+    """A literal, or one word as it stands; None for text of several words."""
+    try:
+        return load(response)
+    except ValueError:
+        return response if len(response.split()) == 1 else None
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

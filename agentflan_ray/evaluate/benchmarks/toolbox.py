@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from agentflan_ray.evaluate.benchmark import Benchmark, Item, Metric, Reply, Request, Settings
+from agentflan_ray.evaluate.benchmark import Benchmark, Item, Metric, Missing, Reply, Request, Settings, Unavailable
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.summary import Combined
 from agentflan_ray.evaluate.toolbox import PLAIN_CASES, REPLY_TOKENS, Episode, advance, score, start
@@ -34,12 +34,16 @@ class Toolbox:
 
 
 def toolbox(settings: Settings) -> Benchmark:
-    """The benchmark. Raises ``ValueError`` where another prompt is asked for than its own."""
+    """The benchmark.
+
+    Raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable` where another prompt is asked for than its own.
+    """
     if settings.prompt not in (None, "react"):
-        raise ValueError(
-            f"The toolbox has its own prompts (ReAct, and in every second item without a call a plain one), but the "
-            f"prompt {settings.prompt!r} is asked for; leave --prompt out for it."
+        what = (
+            "It has its own prompts (ReAct, and in every second item without a call a plain one), not "
+            f"{settings.prompt!r}."
         )
+        raise Unavailable("toolbox", [Missing(what, "Leave --prompt out for it.")])
     return ToolboxBenchmark(Toolbox())
 
 

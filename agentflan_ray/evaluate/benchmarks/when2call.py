@@ -60,6 +60,11 @@ class When2Call:
         return "when2call-mcq" if self.literals.weigh else "when2call"
 
     @property
+    def weighs_choices(self) -> bool:
+        """See :class:`~agentflan_ray.evaluate.benchmark.Weighing`."""
+        return self.literals.weigh
+
+    @property
     def protocol(self) -> str:
         """What is asked and how it is scored."""
         how = (

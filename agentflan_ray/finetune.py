@@ -59,6 +59,8 @@ def prepare(order: Order, out: str, console: Console) -> dict[str, Any]:
     Raises ``ValueError`` where the folder holds another training, and as making the plan does.
     """
     recipe, tokens = order.recipe, order.tokens
+    if not recipe.model.startswith(models.RANDOM):
+        models.check_weights(recipe.model)
     table = tokens.index_table(validation=False)
     plan = order.make_plan(to_index(table))
     console.print(plan_table(plan))

@@ -6,20 +6,22 @@ import argparse
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from agentflan_ray import storage
 from agentflan_ray.cli.flags import check_writable
-from agentflan_ray.evaluate.benchmark import Benchmark, Settings, Unavailable
+from agentflan_ray.evaluate.benchmark import Benchmark, Missing, Settings, Unavailable, Weighing
 from agentflan_ray.evaluate.registry import BENCHMARKS, SUITES, names_of, open_benchmark
 
 if TYPE_CHECKING:
-    from agentflan_ray.evaluate.engine import Plan
+    from agentflan_ray.evaluate.engine import Engine, Plan
     from agentflan_ray.evaluate.results import Model
 
 PROMPTS = ("react", "json", "string", "native", "plain")
@@ -77,15 +79,15 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.model is None or not arguments.suite:
         raise ValueError("Name a model and at least one --suite; `agentflan evaluate --list` shows the suites.")
-    for flag, least in {"limit": 1, "batch": 1, "gpus": 1, "replicas": 0}.items():
-        asked = getattr(arguments, flag)
+    for flag, least in {"limit": 1, "batch": 1, "max-length": 2, "gpus": 1, "replicas": 0}.items():
+        asked = getattr(arguments, flag.replace("-", "_"))
         if asked is not None and asked < least:
             raise ValueError(f"--{flag} is {asked}, but must be at least {least}.")
     if not arguments.item_seconds > 0:
         raise ValueError(f"--item-seconds is {arguments.item_seconds:g}, but an item takes some time.")
     if "://" in arguments.out:
         raise ValueError(f"--out is {arguments.out}, but episodes are appended to files; give a local folder.")
-    benchmarks = open_all(arguments.suite, settings, console)
+    benchmarks = open_all(arguments.suite, settings, console, arguments.engine)
     check_writable(arguments.out, "--out")
     plan, model = plan_of(arguments)
     evaluate_all(benchmarks, plan, model, arguments, console)
@@ -102,8 +104,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     return Settings(arguments.data or os.environ.get("AGENTFLAN_DATA"), arguments.prompt, options)
 
 
-def open_all(asked: Sequence[str], settings: Settings, console: Console) -> list[Benchmark]:
-    """The benchmarks that run here; what a suite's others lack is printed.
+def open_all(
+    asked: Sequence[str], settings: Settings, console: Console, engine: str = "transformers"
+) -> list[Benchmark]:
+    """The benchmarks that run here with this engine; what a suite's others lack is printed.
 
     Raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable` for a benchmark that is named itself, and
     ``ValueError`` where none is left.
@@ -113,7 +117,11 @@ def open_all(asked: Sequence[str], settings: Settings, console: Console) -> list
     found: list[Benchmark] = []
     for name, of_suite in names.items():
         try:
-            found.append(open_benchmark(name, settings))
+            benchmark = open_benchmark(name, settings)
+            if engine == "openai" and isinstance(benchmark, Weighing) and benchmark.weighs_choices:
+                what = "It weighs given answers, and a chat endpoint does not tell how likely they are."
+                raise Unavailable(name, [Missing(what, "Use --engine transformers or vllm for it.")])
+            found.append(benchmark)
         except Unavailable as error:
             if not of_suite:
                 raise
@@ -124,7 +132,11 @@ def open_all(asked: Sequence[str], settings: Settings, console: Console) -> list
 
 
 def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Model]:
-    """The engine to open, and whose model it runs."""
+    """The engine to open, and whose model it runs.
+
+    Raises ``ValueError`` for flags that contradict each other, and for a model whose files lack something: before a
+    cluster is joined and a benchmark begun.
+    """
     from agentflan_ray.evaluate.results import Model
 
     name, length, template = arguments.model, arguments.max_length, arguments.template
@@ -133,7 +145,7 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Model]:
 
         if arguments.url is None:
             raise ValueError("--engine openai needs the endpoint's --url, such as http://localhost:8000/v1.")
-        if length or template or arguments.replicas or arguments.dtype:
+        if length is not None or template is not None or arguments.replicas or arguments.dtype:
             raise ValueError(
                 "--max-length, --template, --dtype and --replicas are for a model that is run here; an endpoint has "
                 "its own."
@@ -144,9 +156,12 @@ def plan_of(arguments: argparse.Namespace) -> tuple[Plan, Model]:
         raise ValueError(f"--url is given, but --engine is {arguments.engine}; an endpoint takes --engine openai.")
     if arguments.gpus != 1 and arguments.engine != "vllm":
         raise ValueError(f"--gpus is {arguments.gpus}, but only --engine vllm spreads a model over several GPUs.")
-    from agentflan_ray.train.models import fingerprint, resolve
+    from agentflan_ray.tokens.tokenizer import load_tokenizer
+    from agentflan_ray.train.models import check_weights, fingerprint, resolve
 
+    check_weights(name)
     path, model = resolve(name), Model(name, fingerprint(name))
+    load_tokenizer(path, template)
     if arguments.engine == "vllm":
         from agentflan_ray.evaluate.engines.vllm import VllmPlan
 
@@ -187,8 +202,12 @@ def evaluate_all(
     from agentflan_ray.evaluate.runner import Limits, evaluate
 
     folder = ResultFolder(Path(arguments.out), model)
-    engine = LazyEngine(plan)
+    engine = LazyEngine(_Told(plan, model.name))
     identity = dict(plan.identity)
+    for benchmark in benchmarks:
+        num_items = len(benchmark.items()[: arguments.limit])
+        if (sentence := folder.replaced(benchmark, identity, num_items)) is not None:
+            console.print(Text(sentence, style="yellow"), soft_wrap=True)
     with contextlib.closing(engine), _progress(console) as progress:
         for benchmark in benchmarks:
             items = benchmark.items()
@@ -203,6 +222,8 @@ def evaluate_all(
             )
             summary = folder.write(benchmark, identity, samples, arguments.limit, len(items))
             progress.console.print(result_table(summary))
+            if (sentence := cut_replies(summary)) is not None:
+                progress.console.print(Text(sentence, style="yellow"), soft_wrap=True)
             progress.console.print(f"{benchmark.protocol}\n", soft_wrap=True, markup=False, highlight=False)
     console.print(f"Results: {folder.place}", soft_wrap=True, markup=False, highlight=False)
 
@@ -214,7 +235,8 @@ def result_table(summary: Mapping[str, Any]) -> Table:
     if errors:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in summary["errors"]["reasons"].items())
         title += f", {errors} errors in no mean ({reasons})"
-    table = Table(title=title, title_justify="left")
+    # As text, never as markup: a reason may be another program's message, such as "no file [/games/1]".
+    table = Table(title=Text(title, style="table.title"), title_justify="left")
     for name in ("metric", "value", "95 % interval", "n", "better"):
         table.add_column(name, justify="left" if name in ("metric", "better") else "right")
     for name, row in summary["metrics"].items():
@@ -222,6 +244,46 @@ def result_table(summary: Mapping[str, Any]) -> Table:
         interval = "-" if row["low"] is None else f"{low} to {high}"
         table.add_row(name, _number(row["value"], row["scale"]), interval, str(row["n"]), row["better"])
     return table
+
+
+def cut_replies(summary: Mapping[str, Any]) -> str | None:
+    """How many replies a limit took from the model, in a sentence; None where none."""
+    finishes = summary["replies"]["finish"]
+    engine = summary["engine"]
+    flag = f" (--max-length {engine['max_length']})" if engine.get("max_length") else ""
+    why = {"context": f"the prompt did not fit{flag}", "time": "their time was up"}
+    how = {"context": "empty", "time": "cut off"}
+    said = [
+        f"{finishes[name]} of {sum(finishes.values())} replies {'is' if finishes[name] == 1 else 'are'} {how[name]} "
+        f"because {why[name]}"
+        for name in why
+        if finishes.get(name)
+    ]
+    return f"{'; '.join(said)}." if said else None
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A plan whose model may turn out not to load, such as one of the hub without safetensors: told in a sentence."""
+
+    plan: Plan
+    model: str
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.plan.identity
+
+    def open(self) -> Engine:
+        from safetensors import SafetensorError
+
+        try:
+            return self.plan.open()
+        except (OSError, SafetensorError) as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise ValueError(
+                f"The model {self.model} can't be loaded: {reason}. It takes weights in safetensors files, whole and "
+                "readable."
+            ) from error
 
 
 def _number(value: float | None, scale: float) -> str:

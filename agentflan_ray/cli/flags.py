@@ -68,11 +68,7 @@ def tokenizer_of(arguments: argparse.Namespace) -> tuple[str, int, str | None]:
     if arguments.block_length < 1:
         raise ValueError(f"--block-length is {arguments.block_length}, but a window holds at least one token.")
     path = resolve(arguments.model)
-    try:
-        load_tokenizer(path, arguments.template)
-    except OSError as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(f"The tokenizer of --model {arguments.model} can't be loaded: {reason}.") from error
+    load_tokenizer(path, arguments.template)
     return path, arguments.block_length, arguments.template
 
 

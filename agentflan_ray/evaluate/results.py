@@ -82,6 +82,36 @@ class ResultFolder:
         """The file of the benchmark's episodes."""
         return self.place / "episodes" / f"{benchmark.name}-{run_fingerprint(engine, benchmark)}.jsonl"
 
+    def replaced(self, benchmark: Benchmark, engine: Mapping[str, Any], num_items: int) -> str | None:
+        """What :meth:`write` would lose of the result that is there, in a sentence; None where it loses nothing.
+
+        ``num_items`` are going to be evaluated. More items of the same evaluation lose nothing: they begin with these.
+        """
+        path = self.place / f"{benchmark.name}.json"
+        if not storage.exists(path):
+            return None
+        try:
+            found = storage.read_json(path)
+        except ValueError:
+            return f"{benchmark.name}: this replaces {path}, which is no JSON."
+        same = found["fingerprint"] == run_fingerprint(engine, benchmark)
+        if same and num_items >= found["items"]:
+            return None
+        differing = [f"now {num_items}"] if num_items < found["items"] else []
+        for before, now in ((found["engine"], dict(engine)), (found["identity"], dict(benchmark.identity))):
+            now = storage.as_json(now)
+            differing += [
+                f"{name} was {_short(before.get(name))} and is {_short(now.get(name))}"
+                for name in dict.fromkeys([*before, *now])
+                if before.get(name) != now.get(name)
+            ]
+        back = "the command without --limit" if same else "the earlier command"
+        return (
+            f"{benchmark.name}: this replaces the result of {found['items']} item{'s' * (found['items'] != 1)} "
+            f"({'; '.join(differing) or 'of another version of this package'}); its episodes stay, and {back} writes "
+            "it again from them."
+        )
+
     def write(
         self, benchmark: Benchmark, engine: Mapping[str, Any], samples: Sequence[Sample], limit: int | None, of: int
     ) -> dict[str, Any]:
@@ -108,6 +138,12 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _short(value: Any) -> str:
+    """A literal in a sentence; a prompt may be long."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _as_row(sample: Sample) -> dict[str, Any]:

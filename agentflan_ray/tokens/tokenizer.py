@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 from agentflan_ray.tokens.templates import TEMPLATES, apply_template, marks_of
@@ -13,12 +15,19 @@ from agentflan_ray.tokens.templates import TEMPLATES, apply_template, marks_of
 def load_tokenizer(path: str, template: str | None = None) -> Any:
     """The fast tokenizer of a model directory or hub id, with its own chat template or the named one.
 
-    Raises ``ValueError`` where it can't give character offsets, where it has no chat template and none is named, where
-    the named one does not exist or needs tokens that it does not have, or where its template marks no end of a reply.
+    Raises ``ValueError`` where it can't be loaded or gives no character offsets, where it has no chat template and none
+    is named, where the named one does not exist or needs tokens that it does not have, or where its template marks no
+    end of a reply.
     """
     from transformers import AutoTokenizer  # two seconds to import, and workers that only read plans don't need it
 
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # OSError, ValueError and KeyError of transformers, a bare Exception of tokenizers
+        raise ValueError(
+            f"The tokenizer of {path!r} can't be loaded: {_reason(Path(path), error)}. Take tokenizer.json and "
+            "tokenizer_config.json of the model that it comes from."
+        ) from error
     if not tokenizer.is_fast:
         raise ValueError(f"The tokenizer of {path!r} is not a fast one, so token positions are unknown; convert it.")
     if template is not None:
@@ -31,6 +40,19 @@ def load_tokenizer(path: str, template: str | None = None) -> Any:
         )
     marks_of(tokenizer, path)
     return tokenizer
+
+
+def _reason(folder: Path, error: Exception) -> str:
+    """What is wrong with a tokenizer's files, which the libraries' errors often do not name."""
+    if folder.is_dir():
+        if not (folder / "tokenizer.json").is_file():
+            return "there is no tokenizer.json"
+        for path in sorted(folder.glob("*.json")):
+            try:
+                json.loads(path.read_bytes())
+            except ValueError as unreadable:
+                return f"{path.name} is no JSON ({unreadable})"
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -7,6 +7,7 @@ from an installed Python package, a tiny random Llama for tests, and built-in sh
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -49,7 +50,15 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-_SAMPLES, _SAMPLE_BYTES = 64, 4096
+_WHOLE_BYTES = 4 * 2**30
+"""Weights of this size together are hashed whole (0.8 s for each GiB), larger ones in pieces."""
+
+_PIECES, _PIECE_BYTES = 8, 4096
+
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_CONFIGS = ("config.json", "generation_config.json")
+_TEXTS = (".json", ".txt", ".model", ".jinja")
+"""Endings of configuration, tokenizer and chat template files."""
 
 
 def cache_folder() -> Path:
@@ -152,38 +161,107 @@ def load_tokenizer(name: str, template: str | None = None) -> PreTrainedTokenize
 def fingerprint(name: str) -> str:
     """What identifies a model's content: ``id@commit`` of a hub model, else twelve hexadecimal digits.
 
-    The digits are a SHA-256 over configuration, tokenizer, chat template, and of each weight file its header, size
-    and 64 pieces of 4 kB spread evenly over it: fine-tuning moves every weight, so pieces tell two models apart, and
-    a file of any size is read in milliseconds.
+    The digits are a SHA-256 over the folder's safetensors weights and all its files of configuration, tokenizer and
+    chat templates, by their names. Of weights of more than 4 GiB together only headers and eight places of 4 kB of
+    every tensor are read, its ends among them: training moves whole tensors, but an edit of single values or rows
+    between these places is missed. A file that is as it was is hashed once in a process.
+
+    Raises ``ValueError`` where a hub id can't be reached or a file is damaged.
     """
     place = resolve(name)
     if not os.path.isdir(place):
-        from transformers import AutoConfig
-
-        return f"{place}@{AutoConfig.from_pretrained(place, trust_remote_code=False)._commit_hash}"
+        return f"{place}@{_commit_of(place)}"
+    folder = Path(place)
+    files = [path for path in folder.iterdir() if path.suffix in (*_TEXTS, ".safetensors") and path.is_file()]
+    files += folder.glob("additional_chat_templates/*.jinja")
+    states = {path.relative_to(folder).as_posix(): path.stat() for path in sorted(files)}
+    num_bytes = sum(state.st_size for name, state in states.items() if name.endswith(".safetensors"))
     digest = hashlib.sha256()
-    for path in sorted(Path(place).iterdir()):
-        if path.name in ("config.json", "generation_config.json"):
-            config = json.loads(path.read_bytes())
-            config.pop("transformers_version", None)
-            digest.update(json.dumps(config, sort_keys=True).encode())
-        elif path.name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"):
-            digest.update(path.read_bytes())
-        elif path.suffix == ".safetensors":
-            digest.update(_weight_samples(path))
+    for file, state in states.items():
+        unchanged = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        digest.update(f"{file}\0{_file_digest(folder / file, num_bytes <= _WHOLE_BYTES, unchanged)}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def _weight_samples(path: Path) -> bytes:
-    size = path.stat().st_size
+def check_weights(name: str) -> None:
+    """Raises ``ValueError`` where a folder lacks weights, in one safetensors file or in all that its index names.
+
+    The weights of a hub id are fetched when it is loaded, so nothing is said of them.
+    """
+    folder = Path(resolve(name))
+    if not folder.is_dir() or (folder / _WEIGHTS).is_file():
+        return
+    if not (folder / _INDEX).is_file():
+        raise ValueError(
+            f"{folder} has neither {_WEIGHTS} nor {_INDEX}, and only safetensors weights are read; save the model with "
+            "its save_pretrained."
+        )
+    for file in sorted(set(_read_json(folder / _INDEX).get("weight_map", {}).values())):
+        if not (folder / file).is_file():
+            raise ValueError(f"{folder} has no {file}, which its {_INDEX} names; get the model again.")
+
+
+def _commit_of(hub_id: str) -> str:
+    from transformers import AutoConfig
+
+    try:
+        return str(AutoConfig.from_pretrained(hub_id, trust_remote_code=False)._commit_hash)
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"The model {hub_id!r} can't be had from the hub: {reason}. Check its name, your access to it and the "
+            "connection, or name a folder."
+        ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: Path, whole: bool, _unchanged: tuple[int, int, int]) -> str:
+    """The SHA-256 of a file; of configurations, what they say besides the version that wrote them."""
+    if path.name in _CONFIGS:
+        config = _read_json(path)
+        config.pop("transformers_version", None)
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    if path.suffix == ".safetensors":
+        _check_safetensors(path)
+        if not whole:
+            return _pieces_digest(path)
     with path.open("rb") as file:
-        header = file.read(8)
-        pieces = [str(size).encode(), header, file.read(int.from_bytes(header, "little"))]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pieces_digest(path: Path) -> str:
+    """The SHA-256 of a safetensors file's size, its header and pieces of every tensor that the header names."""
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+        digest.update(header)
         start = file.tell()
-        for sample in range(_SAMPLES):
-            file.seek(start + (size - start) * sample // _SAMPLES)
-            pieces.append(file.read(_SAMPLE_BYTES))
-    return b"".join(pieces)
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        for begin, end in sorted(entry["data_offsets"] for entry in tensors.values()):
+            for place in range(_PIECES):
+                file.seek(start + begin + max(0, end - begin - _PIECE_BYTES) * place // (_PIECES - 1))
+                digest.update(file.read(min(_PIECE_BYTES, end - begin)))
+    return digest.hexdigest()
+
+
+def _check_safetensors(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):  # reads the header, and whether the file is as long as that says
+            return
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"The weights in {path} are damaged ({error}); get the model again.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); get the model again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is no JSON object, but {type(found).__name__}; get the model again.")
+    return found
 
 
 def _made_once(folder: str, make: Callable[[Path], None]) -> Path:

@@ -17,7 +17,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import optuna
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agentflan_ray.cli.evaluate import add_evaluate_flags, open_all, plan_of, result_table, run, settings_of
+from agentflan_ray import cluster
+from agentflan_ray.cli.evaluate import (
+    add_evaluate_flags,
+    cut_replies,
+    open_all,
+    plan_of,
+    result_table,
+    run,
+    settings_of,
+)
 from agentflan_ray.evaluate import registry
 from agentflan_ray.evaluate.benchmark import (
     Benchmark,
@@ -22,9 +32,14 @@ from agentflan_ray.evaluate.benchmark import (
     Request,
     Settings,
     Unavailable,
+    Weighing,
 )
+from agentflan_ray.evaluate.benchmarks.mmlu import Mmlu, MmluProtocol
+from agentflan_ray.evaluate.benchmarks.toolbox import toolbox
+from agentflan_ray.evaluate.benchmarks.when2call import When2Call, When2CallProtocol
 from agentflan_ray.evaluate.engines.transformers import TransformersPlan
 from agentflan_ray.evaluate.engines.vllm import VllmPlan, server_command
+from agentflan_ray.train import models
 
 
 class Letters:
@@ -122,6 +137,11 @@ def test_a_benchmark_that_is_named_itself_must_run() -> None:
         (("tiny-llama", "--suite", "small", "--limit", "0"), "--limit is 0"),
         (("tiny-llama", "--suite", "small", "--batch", "0"), "--batch is 0, but must be at least 1"),
         (("tiny-llama", "--suite", "small", "--engine", "vllm", "--gpus", "0"), "--gpus is 0"),
+        (("tiny-llama", "--suite", "small", "--max-length", "0"), "--max-length is 0, but must be at least 2"),
+        (
+            ("m", "--suite", "small", "--engine", "openai", "--url", "http://x", "--max-length", "0"),
+            "--max-length is 0",
+        ),
         (("tiny-llama", "--suite", "small", "--replicas", "-1"), "--replicas is -1"),
         (("tiny-llama", "--suite", "small", "--item-seconds", "0"), "--item-seconds is 0"),
         (("tiny-llama", "--suite", "small", "--out", "s3://bucket/x"), "give a local folder"),
@@ -141,6 +161,111 @@ def test_what_is_refused(words: Sequence[str], sentence: str, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         run(parse(*words))
+
+
+def test_a_model_is_looked_at_before_a_cluster_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("a cluster is joined"))
+    with pytest.raises(ValueError, match="no chat template 'nope'"):
+        plan_of(parse("tiny-llama", "--replicas", "1", "--template", "nope"))
+    folder = tmp_path / "model"
+    shutil.copytree(models.resolve("tiny-llama"), folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-9])
+    with pytest.raises(ValueError, match=r"model\.safetensors are damaged"):
+        plan_of(parse(str(folder), "--replicas", "1"))
+    (folder / "model.safetensors").unlink()
+    for engine in ("transformers", "vllm"):
+        with pytest.raises(ValueError, match="only safetensors weights are read"):
+            plan_of(parse(str(folder), "--engine", engine))
+
+
+def test_a_model_that_does_not_load_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError("owner/name has no file named model.safetensors.\nMore.")
+
+    monkeypatch.setattr(TransformersPlan, "open", fail)
+    with pytest.raises(ValueError, match=r"tiny-llama can't be loaded: owner/name has no .*safetensors\. It takes"):
+        run(parse("tiny-llama", "--suite", "letters", "--out", str(tmp_path)))
+
+
+class WeighedLetters(Letters):
+    weighs_choices = True
+
+
+def test_a_suite_leaves_out_what_an_endpoint_can_not_weigh(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[str, type[Letters]] = {"letters": Letters, "heavy": WeighedLetters}
+    monkeypatch.setattr("agentflan_ray.cli.evaluate.open_benchmark", lambda name, _: made[name]())
+    found = open_all(["small"], Settings(), Console(), "openai")
+    assert [type(each) for each in found] == [Letters]
+    printed = capsys.readouterr().out
+    assert "heavy can't run here:" in printed
+    assert "a chat endpoint does not tell how likely they are. Use --engine transformers or vllm for it." in printed
+    with pytest.raises(Unavailable, match="heavy can't run here: It weighs given answers"):
+        open_all(["small", "heavy"], Settings(), Console(quiet=True), "openai")
+    for engine in ("transformers", "vllm"):
+        assert len(open_all(["small"], Settings(), Console(quiet=True), engine)) == 2
+
+
+def test_benchmarks_say_whether_they_weigh_choices() -> None:
+    weighing = [Mmlu(MmluProtocol(), (), {}), When2Call(When2CallProtocol(weigh=True), [], "")]
+    assert all(isinstance(each, Weighing) and each.weighs_choices for each in weighing)
+    assert not When2Call(When2CallProtocol(weigh=False), [], "").weighs_choices
+
+
+def test_a_suite_leaves_out_the_toolbox_where_another_prompt_is_asked_for() -> None:
+    with pytest.raises(Unavailable, match=r"toolbox can't run here: It has its own prompts .*, not 'json'\. Leave"):
+        toolbox(Settings(prompt="json"))
+    assert toolbox(Settings(prompt="react")).name == "toolbox"
+
+
+def test_what_is_replaced_is_said_before_and_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("tiny-llama", "--suite", "letters", "--out", str(tmp_path))
+
+    def printed(*more: str) -> str:
+        run(parse(*words, *more))
+        return capsys.readouterr().out
+
+    assert "replaces" not in printed("--limit", "3")
+    assert "replaces" not in printed("--limit", "3")
+    assert "replaces" not in printed()
+    (path,) = tmp_path.glob("evaluation/*/letters.json")
+    whole = path.read_bytes()
+    said = printed("--limit", "2")
+    sentence = (
+        "letters: this replaces the result of 4 items (now 2); its episodes stay, and the command without --limit "
+        "writes it again from them."
+    )
+    assert said.index(sentence) < said.index("letters: 2 items of 4")
+    assert "replaces" not in printed()
+    assert path.read_bytes() == whole
+    said = printed("--max-length", "256", "--limit", "1")
+    assert "replaces the result of 4 items (now 1; max_length was 2048 and is 256)" in said
+    assert "and the earlier command writes it again" in said
+    path.write_text("{")
+    assert "letters.json, which is no JSON." in printed()
+
+
+def test_replies_that_a_limit_took_are_counted() -> None:
+    def said(engine: dict[str, Any], **finish: int) -> str | None:
+        return cut_replies({"replies": {"finish": finish}, "engine": engine})
+
+    ours = {"engine": "transformers", "max_length": 40}
+    assert said(ours, stop=30, length=3, choice=7) is None
+    assert said(ours, stop=30, context=3, choice=7) == (
+        "3 of 40 replies are empty because the prompt did not fit (--max-length 40)."
+    )
+    assert said({"engine": "openai"}, stop=5, context=1, time=2) == (
+        "1 of 8 replies is empty because the prompt did not fit; 2 of 8 replies are cut off because their time was up."
+    )
+
+
+def test_prompts_that_do_not_fit_are_told_after_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(parse("tiny-llama", "--suite", "letters", "--out", str(tmp_path), "--max-length", "8"))
+    printed = capsys.readouterr().out
+    sentence = "4 of 4 replies are empty because the prompt did not fit (--max-length 8)."
+    assert printed.index("4 items of 4") < printed.index(sentence) < printed.index("Say a letter.")
 
 
 def test_settings_come_from_flags_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,3 +307,13 @@ def test_the_table_counts_errors_and_shows_unknown_numbers() -> None:
     assert "5 items of 9, 2 errors in no mean (2 x environment: gone)" in " ".join(text.split())
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]
     assert cells == [["a", "50.0", "25.0 to 75.0", "3", "high"], ["b", "-", "-", "0", "high"]]
+
+
+@pytest.mark.parametrize("reason", ["no file [/tmp/game.z8]", "[error] the server died", "[Errno 2] x", "ends in \\"])
+def test_a_reason_is_printed_as_it_is(reason: str) -> None:
+    errors = {"items": 1, "reasons": {f"environment: {reason}": 1}}
+    summary = {"benchmark": "b", "items": 3, "asked": {"of": 3}, "errors": errors, "metrics": {}}
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(result_table(summary))
+    assert f"b: 3 items of 3, 1 errors in no mean (1 x environment: {reason})" in " ".join(capture.get().split())

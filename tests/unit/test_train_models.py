@@ -22,6 +22,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
+from agentflan_ray.tokens.tokenizer import load_tokenizer
 from agentflan_ray.train import models
 from agentflan_ray.train.partitioned import load_partitioned, returning_memory
 from agentflan_ray.train.recipe import Placement, TrainRecipe
@@ -113,6 +114,143 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     shutil.copytree(tiny, folder)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert models.fingerprint(str(folder)) != models.fingerprint("tiny-llama")
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A copy of the tiny model that a test may break."""
+    return Path(shutil.copytree(models.resolve("tiny-llama"), tmp_path / "model"))
+
+
+def replace_tensor(folder: Path, name: str, change: Any) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    change(weights[name])
+    safetensors.torch.save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("whole_bytes", [models._WHOLE_BYTES, 0])
+def test_every_tensor_counts_for_the_fingerprint(whole_bytes: int, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_WHOLE_BYTES", whole_bytes)
+    found = {models.fingerprint(str(tiny))}
+    assert models.fingerprint("tiny-llama") in found
+    names = list(safetensors.torch.load_file(tiny / "model.safetensors"))
+    for name in names:
+        replace_tensor(tiny, name, lambda weight: weight.normal_())
+        found.add(models.fingerprint(str(tiny)))
+    assert len(found) == len(names) + 1
+
+
+def test_one_value_of_small_weights_and_the_last_of_large_ones_count(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "model.layers.0.mlp.down_proj.weight"  # 64 x 128 values, 32 kB
+    first = models.fingerprint(str(tiny))
+    replace_tensor(tiny, name, lambda weight: weight[3, 77].add_(1))
+    assert models.fingerprint(str(tiny)) != first
+    monkeypatch.setattr(models, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(models, "_PIECE_BYTES", 4)
+    before = models.fingerprint(str(tiny))
+    replace_tensor(tiny, name, lambda weight: weight[3, 77].add_(1))
+    assert models.fingerprint(str(tiny)) == before  # what the docstring says is missed
+    replace_tensor(tiny, name, lambda weight: weight[-1, -1].add_(1))
+    assert models.fingerprint(str(tiny)) != before
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.model",
+        "generation_config.json",
+        "chat_template.jinja",
+        "additional_chat_templates/tool_use.jinja",
+    ],
+)
+def test_every_file_of_tokenizer_and_configuration_counts_for_the_fingerprint(file: str, tiny: Path) -> None:
+    (tiny / file).parent.mkdir(exist_ok=True)
+    found = set()
+    for text in ('{"a": 1}', '{"a": 2}'):
+        (tiny / file).write_text(text)
+        found.add(models.fingerprint(str(tiny)))
+    assert len(found) == 2
+    assert models.fingerprint("tiny-llama") not in found
+
+
+def test_what_no_model_reads_and_who_wrote_it_count_for_nothing(tiny: Path) -> None:
+    (tiny / "README.md").write_text("x")
+    config = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(config | {"transformers_version": "9"}, indent=7))
+    assert models.fingerprint(str(tiny)) == models.fingerprint("tiny-llama")
+
+
+def test_an_unchanged_file_is_hashed_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = models.fingerprint(str(tiny))
+    monkeypatch.setattr("hashlib.file_digest", lambda *_: pytest.fail("read once more"))
+    assert models.fingerprint(str(tiny)) == first
+
+
+def test_damaged_files_are_named(tiny: Path) -> None:
+    weights = (tiny / "model.safetensors").read_bytes()
+    for damaged in (weights[:-100], weights[:4], b""):
+        (tiny / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"The weights in .*model/model\.safetensors are damaged \(.+\); get the"):
+            models.fingerprint(str(tiny))
+    (tiny / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model/config\.json is no JSON \(Expecting .*\); get the model again"):
+        models.fingerprint(str(tiny))
+    (tiny / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"model/config\.json is no JSON object, but list"):
+        models.fingerprint(str(tiny))
+
+
+def test_weights_that_are_not_there_are_named(tiny: Path) -> None:
+    models.check_weights(str(tiny))
+    models.check_weights("owner/name")
+    (tiny / "model.safetensors").rename(tiny / "pytorch_model.bin")
+    with pytest.raises(ValueError, match=r"has neither model\.safetensors nor .* only safetensors weights are read"):
+        models.check_weights(str(tiny))
+    files = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (tiny / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    (tiny / "model-1.safetensors").touch()
+    with pytest.raises(
+        ValueError, match=r"has no model-2\.safetensors, which its model\.safetensors\.index\.json names"
+    ):
+        models.check_weights(str(tiny))
+
+
+def test_a_hub_id_is_known_by_its_commit_or_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(_commit_hash="0123abc")
+    monkeypatch.setattr(AutoConfig, "from_pretrained", lambda *_, **__: found)
+    assert models.fingerprint("owner/name") == "owner/name@0123abc"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("We couldn't connect to the hub.\nCheck your connection.")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", fail)
+    with pytest.raises(
+        ValueError, match=r"'owner/name' can't be had from the hub: We couldn't connect to the hub\. Ch"
+    ):
+        models.fingerprint("owner/name")
+
+
+def test_a_tokenizer_that_can_not_be_loaded_is_told_in_a_sentence(tiny: Path) -> None:
+    def refused() -> str:
+        load_tokenizer.cache_clear()
+        with pytest.raises(
+            ValueError, match=r"^The tokenizer of '.*model' can't be loaded: .*\. Take tokenizer"
+        ) as told:
+            models.load_tokenizer(str(tiny))
+        return str(told.value)
+
+    (tiny / "tokenizer.json").write_text("{}")
+    assert "KeyError: 'added_tokens'" in refused()
+    (tiny / "tokenizer_config.json").write_text("{")
+    assert "tokenizer_config.json is no JSON (Expecting" in refused()
+    (tiny / "tokenizer.json").unlink()
+    assert "there is no tokenizer.json." in refused()
 
 
 def test_smollm2_without_its_package_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

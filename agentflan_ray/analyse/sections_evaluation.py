@@ -59,8 +59,8 @@ def _leaderboard(results: Sequence[Result], models: Sequence[str]) -> list[Html]
     ]
     headers = ["benchmark", "headline", "model", "value", "95 % interval", "n", "errors", ""]
     note = (
-        "Among the best: the best one, and models whose difference to it on the same items can be chance (paired "
-        "bootstrap over groups of items, Holm over the models of a benchmark, 5 %). Items with an error are in no mean."
+        "Among the best: the best one, and models whose difference to it on the same items can be chance (by whole "
+        "groups of items, Holm over the models of a benchmark, 5 %). Items with an error are in no mean."
     )
     parts = [table(headers, cells, numbers=(3, 4, 5, 6)), element("p", note, class_="note")]
     drawn = _radar(results, models)

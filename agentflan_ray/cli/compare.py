@@ -97,5 +97,6 @@ def paper_rows(rows: list[dict[str, Any]]) -> Table:
 def _row(row: compare.Compared) -> dict[str, Any]:
     """As JSON values: an interval without end has no limits."""
     return {
-        name: None if isinstance(value, float) and math.isinf(value) else value for name, value in asdict(row).items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(row).items()
     }

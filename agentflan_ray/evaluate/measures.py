@@ -6,6 +6,7 @@ bootstrap can draw items again, models can be compared item by item, and several
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflan_ray.evaluate.benchmark import Item, Metric, Sample
-from agentflan_ray.evaluate.stats import Difference, Estimate, drawn_groups, swaps, told_apart
+from agentflan_ray.evaluate.stats import Z95, Difference, Estimate, drawn_groups, effective_groups, swaps, told_apart
 from agentflan_ray.evaluate.summary import weighted_sum
 from agentflan_ray.toolbox import ITEM_CASES
 
@@ -180,8 +181,14 @@ def difference(
     swapped = table.swapped(swaps(table.num_groups, draws, seed))
     groups = sorted({item.group for item in ours})
     sizes = np.array([sum(item.group == group for item in ours) for group in groups], dtype=np.float64)
-    found = told_apart(float(mine - other), apart[np.isfinite(apart)], swapped, sizes)
-    return found._replace(n=len(ours))
+    weights = np.array([abs(part.weight) for part in table.measure.parts])
+    unseen = Z95**2 / (np.array([effective_groups(counts) for counts in table.counts]) + Z95**2)
+    found = told_apart(
+        float(mine - other), apart[np.isfinite(apart)], swapped, sizes, seen=math.hypot(*(weights * unseen))
+    )
+    # Scores of the suite are shares, so no difference is larger than the weights together.
+    most = float(weights.sum())
+    return found._replace(n=len(ours), low=max(-most, found.low), high=min(most, found.high))
 
 
 def _regained(part: Part, kept: Sequence[Part], all_parts: Sequence[Part]) -> Part:

@@ -59,8 +59,8 @@ class PairedMetric:
         self._models = (ours, theirs)
         pairs = {(item["case"], item["group"]) for item in ours}
         cases, groups = ({pair[place] for pair in pairs} for place in (0, 1))
-        # Where groups are the cases (a simulator's tasks), a case's items are what is drawn.
-        unit = "id" if len(pairs) == len(cases) == len(groups) > 1 else "group"
+        # Where groups are the cases (a simulator's tasks), a mean over cases has their items drawn.
+        unit = "id" if _is_by_case(how) and len(pairs) == len(cases) == len(groups) > 1 else "group"
         places = {name: place for place, name in enumerate(sorted({item[unit] for item in ours}))}
         self._members = np.array([places[item[unit]] for item in ours], dtype=np.int64)
         self._used: set[int] = set()
@@ -80,13 +80,13 @@ class PairedMetric:
         """First minus second with its interval and p-value (:func:`~agentflan_ray.evaluate.stats.told_apart`)."""
         num, value = len(self._kept), self.first - self.second
         drawn, swapped = [], []
-        every = swaps(num, DRAWS)
+        every_way = 2**num <= DRAWS
         for seed in range(DRAWS // _CHUNK):
             times = drawn_groups(num, _CHUNK, seed)
             drawn.append(self._drawn(times, 0) - self._drawn(times, 1))
-        for begin in range(0, len(every), _CHUNK):
-            flips = every[begin : begin + _CHUNK].astype(np.float64)
-            swapped.append(self._swapped(flips, 0) - self._swapped(flips, 1))
+            if seed == 0 or not every_way:
+                flips = swaps(num, DRAWS if every_way else _CHUNK, seed).astype(np.float64)
+                swapped.append(self._swapped(flips, 0) - self._swapped(flips, 1))
         draws = np.concatenate(drawn)
         found = told_apart(
             value, draws[~np.isnan(draws)], np.concatenate(swapped), self._sizes, self._unseen(self._tree)
@@ -160,6 +160,10 @@ class PairedMetric:
             return Z95**2 / (effective_groups(tree.counts) + Z95**2)
         parts = [self._unseen(part) for part in tree.parts]
         return max(parts) if tree.how == "harmonic" else math.hypot(*parts) / len(parts)
+
+
+def _is_by_case(how: Mapping[str, Any]) -> bool:
+    return all(map(_is_by_case, how["parts"])) if "parts" in how else bool(how["by_case"])
 
 
 def _share(sums: Floats, counts: Floats) -> float:

@@ -197,9 +197,9 @@ def _ask(engine: Engine, request: Request, seconds: float, stop: threading.Event
         try:
             reply = future.result(timeout=min(left, _POLL_SECONDS))
         except concurrent.futures.TimeoutError:
-            if future.done():
-                raise  # the engine's own
-            continue
+            if not future.done():
+                continue
+            reply = future.result()  # it came just now, or the engine's own time was up
         # An endpoint's JSON may hold half a surrogate pair, which no file of UTF-8 takes.
         return replace(reply, text=reply.text.encode("utf-8", "replace").decode("utf-8"))
     future.cancel()

@@ -113,30 +113,31 @@ def told_apart(value: float, drawn: Floats, swapped: Floats, sizes: Floats, seen
         drawn: The difference in bootstrap draws of whole groups, (draws,).
         swapped: The difference where the two models' scores are exchanged in groups (:func:`swaps`), (draws,).
         sizes: Items of each group, (groups,).
-        seen: Half the interval where no group shows any difference and none of the draws varies.
+        seen: Half the interval, at least, where none of the draws varies.
 
     The interval is Student's, of the standard deviation of the draws, which ``sqrt(G / (G - 1))`` frees of the
     bootstrap's bias with few groups, at one degree of freedom less than :func:`effective_groups`. The p-value is the
     larger of its and that of the permutation test that exchanges the models in whole groups, which is exact where they
     are as good, however few groups there are (of four groups that all say the same it is 1/8); where that shows no
-    difference the interval is widened so that it shows none either. With one group it is without end.
+    difference the interval holds 0. With one group, or with fewer than 100 draws that have a value, it is without end.
     """
     n, num_groups = int(sizes.sum()), len(sizes)
     if num_groups == 1:
         return Difference(value, n, -math.inf, math.inf, 1.0)
     freedom = max(effective_groups(sizes) - 1, 0.1)
     quantile = float(student.ppf(0.975, freedom))
+    if len(drawn) < 100:
+        return Difference(value, n, -math.inf, math.inf, 1.0)
     error = math.sqrt(num_groups / (num_groups - 1)) * float(drawn.std())
-    if error < 1e-12 and abs(value) < 1e-12:
-        return Difference(value, n, value - seen, value + seen, 1.0)
-    by_draws = 2 * float(student.sf(abs(value) / error, freedom)) if error >= 1e-12 else 0.0
+    varies = error >= 1e-12
+    by_draws = 2 * float(student.sf(abs(value) / error, freedom)) if varies else 0.0
     beyond = int((np.abs(swapped) >= abs(value) - 1e-12).sum())
     # Where no draw reached it, the permutation of all groups does.
     by_swaps = max(beyond / len(swapped), 2.0 ** (1 - num_groups))
     p = max(by_draws, by_swaps)
-    half = quantile * error
+    half = quantile * error if varies else seen
     if p > 0.05:
-        half = max(half, abs(value) * quantile / float(student.isf(min(p, 0.999) / 2, freedom)))
+        half = max(half, abs(value))
     return Difference(value, n, value - half, value + half, p)
 
 

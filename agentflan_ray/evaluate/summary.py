@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import stats as distributions
 
 from agentflan_ray.evaluate.benchmark import Metric, Sample
-from agentflan_ray.evaluate.stats import Estimate, mean_with_interval
+from agentflan_ray.evaluate.stats import Estimate, effective_groups, mean_with_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -229,16 +229,18 @@ def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> _Numb
 
 def _clustered_t(values: Sequence[float], groups: Sequence[str]) -> Estimate:
     """For scores that are no share: Student's t at one degree of freedom less than there are groups (Cameron and
-    Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", section VI.D). One group has no interval."""
+    Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", section VI.D), unequal ones counting as fewer
+    (:func:`~agentflan_ray.evaluate.stats.effective_groups`). Fewer than two have no interval."""
     scores = np.asarray(values, dtype=np.float64)
     mean, n = float(scores.mean()), len(scores)
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     sums = np.bincount(members, weights=scores - mean)
     num_groups = len(sums)
-    if num_groups == 1:
+    worth = effective_groups(np.bincount(members))
+    if worth < 2:
         return Estimate(mean, n, math.nan, math.nan)
     error = math.sqrt(num_groups / (num_groups - 1) * float((sums**2).sum())) / n
-    half = float(distributions.t.ppf(0.975, num_groups - 1)) * error
+    half = float(distributions.t.ppf(0.975, worth - 1)) * error
     return Estimate(mean, n, mean - half, mean + half)
 
 

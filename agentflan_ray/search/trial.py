@@ -370,7 +370,8 @@ def _score_here(
     torch.set_float32_matmul_precision("highest")
     # A copy: the trained weights are exported or trained further as they are.
     ours = copy.deepcopy(model).to(getattr(torch, default_dtype(setup.placement.use_gpu)))
-    settings = TransformersSettings(num_slots=setup.evaluation_batch)
+    memory = None if setup.placement.use_gpu else 2.0  # several trials share a machine
+    settings = TransformersSettings(num_slots=setup.evaluation_batch, memory_gib=memory)
     with contextlib.closing(TransformersEngine(ours, tokenizer, setup.train.model, settings)) as engine:
         scored = run(select_items(split, dict(items)), partial(ask_all, engine))
     return scored, time.perf_counter() - began

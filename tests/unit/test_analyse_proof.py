@@ -106,7 +106,7 @@ def with_items(run: Path, gain: float) -> Path:
     [
         (0.3, "better", "On the same items the difference is +0.300 ["),
         (-0.2, "worse", "that is worse."),
-        (0.0, "overlap", "the difference is +0.000 [+0.000,\u00a0+0.000]"),
+        (0.0, "overlap", "the difference is +0.000 [−0.144,\u00a0+0.144]"),
     ],
 )
 def test_the_headline_compares_the_same_items(tmp_path: Path, gain: float, verdict: str, sentence: str) -> None:

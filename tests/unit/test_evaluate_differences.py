@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agentflan_ray.evaluate.paired import PairedMetric
-from agentflan_ray.evaluate.stats import Difference, drawn_groups, holm, mcnemar, two_sided
+from agentflan_ray.evaluate.stats import Difference, drawn_groups, holm, mcnemar, told_apart, two_sided
 
 
 def test_holm_is_what_its_paper_says() -> None:
@@ -50,7 +50,9 @@ def test_what_makes_an_item_hard_falls_out_of_a_difference() -> None:
     hard = rng.random(100) * 0.9
     found = difference((hard + 0.1).tolist(), hard.tolist(), numbers(100))
     assert found.value == pytest.approx(0.1)
-    assert (found.low, found.high) == pytest.approx((0.1, 0.1))
+    # None of the draws varies: what 100 items can miss (Wilson) is left.
+    missed = 1.959964**2 / (100 + 1.959964**2)
+    assert (found.low, found.high) == pytest.approx((0.1 - missed, 0.1 + missed))
     assert found.p < 0.001
     assert found.n == 100
 
@@ -94,6 +96,42 @@ def test_the_interval_holds_a_difference_that_there_is() -> None:
     assert 0.90 <= np.mean(held) <= 0.99
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(1, 0), (11, 10), (51, 50), (10, 10)])
+def test_models_that_are_all_but_as_good_have_a_narrow_interval(ours: int, theirs: int) -> None:
+    """One item more of a thousand: the limits are those of the normal distribution, and hold 0."""
+    values = [1.0] * ours + [0.0] * theirs + [1.0] * (1000 - ours - theirs)
+    others = [0.0] * ours + [1.0] * theirs + [1.0] * (1000 - ours - theirs)
+    found = difference(values, others, numbers(1000))
+    assert found.low <= 0 <= found.high
+    half = max(1.96 * math.sqrt(ours + theirs) / 1000, abs(found.value))
+    assert found.high - found.value == pytest.approx(half, rel=0.1)
+    assert found.p == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_mean_over_items_heeds_groups_that_are_its_cases() -> None:
+    """A simulator's tasks: their mean of means draws items, moves over all items draw tasks."""
+    rng = np.random.default_rng(0)
+    told = 0
+    for _ in range(40):
+        task = rng.normal(0, 5, (2, 30))
+        models = [
+            [
+                {
+                    "id": f"{t}-{e}",
+                    "case": f"t{t}",
+                    "group": f"t{t}",
+                    "scores": {"moves": 20 + task[model, t] + rng.normal()},
+                }
+                for t in range(30)
+                for e in range(9)
+            ]
+            for model in range(2)
+        ]
+        how = {"score": "moves", "cases": [], "by_case": False, "weight": ""}
+        told += PairedMetric(how, models[0], models[1]).difference().p < 0.05
+    assert told <= 6
+
+
 def test_what_is_plain_is_shown_with_a_small_p() -> None:
     """So that it stays so among a hundred rows that are tested together."""
     found = difference([1.0] * 200 + [0.0] * 100, [0.0] * 300, numbers(300))
@@ -107,6 +145,7 @@ def test_groups_that_all_say_the_same_are_a_permutation_test(num_groups: int, p:
     found = difference([1.0] * 10 * num_groups, [0.0] * 10 * num_groups, [str(i // 10) for i in range(10 * num_groups)])
     assert found.p == pytest.approx(p)
     assert (found.low <= 0) == (p > 0.05)
+    assert found.low <= 1 - 1.959964**2 / (num_groups + 1.959964**2) + 1e-9
     items = difference([1.0] * num_groups, [0.0] * num_groups, numbers(num_groups))
     assert items.p == pytest.approx(mcnemar([True] * num_groups, [False] * num_groups))
 
@@ -150,3 +189,8 @@ def test_mcnemar_is_exact(only_ours: int, only_theirs: int, p: float) -> None:
 def test_mcnemar_needs_the_same_items() -> None:
     with pytest.raises(ValueError, match="Ours has 1 items and theirs 2"):
         mcnemar([True], [True, False])
+
+
+def test_a_number_that_hardly_any_draw_has_is_not_told() -> None:
+    found = told_apart(0.5, np.full(20, 0.5), np.full(50, 0.5), np.ones(12))
+    assert (found.low, found.high, found.p) == (-math.inf, math.inf, 1.0)

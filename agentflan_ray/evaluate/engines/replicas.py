@@ -54,6 +54,10 @@ class ReplicasPlan:
         return Replicas(self)
 
 
+_CPU_MEMORY_GIB = 2.0
+"""Of a copy without a GPU, for keys and values: several are on a machine."""
+
+
 def spread(plan: Plan, replicas: int) -> ReplicasPlan:
     """Copies on the cluster that this process is on: each with as many GPUs as its plan spreads the model over, or with
     its share of the CPUs, where Ray gives its threads their number."""
@@ -61,9 +65,11 @@ def spread(plan: Plan, replicas: int) -> ReplicasPlan:
     gpus = float(there.get("GPU", 0) > 0)
     if gpus and isinstance(plan, VllmPlan):
         gpus = float(plan.gpus)
-    if isinstance(plan, TransformersPlan) and plan.dtype is None:
+    if isinstance(plan, TransformersPlan):
         # Decided here: this machine may be a head without a GPU.
-        plan = replace(plan, dtype=default_dtype(bool(gpus)))
+        plan = replace(plan, dtype=plan.dtype or default_dtype(bool(gpus)))
+        if not gpus and plan.settings.memory_gib is None:
+            plan = replace(plan, settings=replace(plan.settings, memory_gib=_CPU_MEMORY_GIB))
     return ReplicasPlan(plan, replicas, 1.0 if gpus else max(1.0, there["CPU"] // replicas), gpus)
 
 

@@ -41,6 +41,9 @@ _WORTH_WAITING = 32
 """Tokens of a beginning that another row is just computing, for which a prompt waits a pass or more. Below it stands
 what most prompts of a model share anyway, such as a default system text."""
 
+_CPU_MEMORY = 4 * 2**30
+"""What is reserved is taken as it is written to: of several engines on a machine each sees all of it free."""
+
 _KEPT_ROWS = 256
 """Finished conversations kept at most. Looking for a common beginning takes about 3 µs for each."""
 
@@ -56,8 +59,8 @@ class TransformersSettings:
         template: Name of a chat template, for a model without one.
         num_slots: Rows answered at once; None is 64 on a CPU, 128 on a GPU.
         chunk: Tokens of new prompts in one pass; None is 512 on a CPU, 4,096 on a GPU.
-        memory_gib: For keys and values; None is a quarter of what is free on a CPU and 60 % on a GPU. One conversation
-            of ``max_length`` always fits.
+        memory_gib: For keys and values; None is 60 % of what is free on a GPU, and on a CPU a quarter, 4 GiB at most.
+            One conversation of ``max_length`` always fits.
     """
 
     max_length: int | None = None
@@ -276,7 +279,7 @@ class TransformersEngine:
             return int(self._settings.memory_gib * 2**30)
         if self._model.device.type == "cuda":
             return int(0.6 * torch.cuda.mem_get_info(self._model.device)[0])
-        return free_memory() // 4
+        return min(free_memory() // 4, _CPU_MEMORY)
 
     def _forward(self, step: Step, ids: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Logits (wanted, vocabulary) at those tokens of the pass."""

@@ -178,7 +178,7 @@ def difference(
     mine, other = table.values()
     drawn = table.values(drawn_groups(table.num_groups, draws, seed))
     apart = drawn[:, 0] - drawn[:, 1]
-    swapped = table.swapped(swaps(table.num_groups, draws, seed))
+    swapped = table.swapped(swaps(table.num_groups, draws, seed)) if len(table.measure.parts) == 1 else None
     groups = sorted({item.group for item in ours})
     sizes = np.array([sum(item.group == group for item in ours) for group in groups], dtype=np.float64)
     weights = np.array([abs(part.weight) for part in table.measure.parts])

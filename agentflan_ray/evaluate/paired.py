@@ -78,19 +78,15 @@ class PairedMetric:
 
     def difference(self) -> Difference:
         """First minus second with its interval and p-value (:func:`~agentflan_ray.evaluate.stats.told_apart`)."""
-        num, value = len(self._kept), self.first - self.second
-        drawn, swapped = [], []
-        every_way = 2**num <= DRAWS
+        num = len(self._kept)
+        drawn = []
         for seed in range(DRAWS // _CHUNK):
             times = drawn_groups(num, _CHUNK, seed)
             drawn.append(self._drawn(times, 0) - self._drawn(times, 1))
-            if seed == 0 or not every_way:
-                flips = swaps(num, DRAWS if every_way else _CHUNK, seed).astype(np.float64)
-                swapped.append(self._swapped(flips, 0) - self._swapped(flips, 1))
         draws = np.concatenate(drawn)
-        found = told_apart(
-            value, draws[~np.isnan(draws)], np.concatenate(swapped), self._sizes, self._unseen(self._tree)
-        )
+        swapped = self._swapped(self._tree) if isinstance(self._tree, _Leaf) else None
+        value, unseen = self.first - self.second, self._unseen(self._tree)
+        found = told_apart(value, draws[~np.isnan(draws)], swapped, self._sizes, unseen)
         if not self._are_shares:
             return found._replace(n=self.n)
         return found._replace(n=self.n, low=max(-1.0, found.low), high=min(1.0, found.high))
@@ -142,14 +138,13 @@ class PairedMetric:
 
         return _value(self._tree, mean)
 
-    def _swapped(self, flips: Floats, model: int) -> Floats:
-        """The metric of a model that has the other's scores in the units that ``flips`` names, (draws, units)."""
-
-        def mean(leaf: _Leaf) -> Floats:
-            own, other = leaf.sums[model, self._kept], leaf.sums[1 - model, self._kept]
-            return np.asarray((own.sum() + flips @ (other - own)) / leaf.counts.sum())
-
-        return _value(self._tree, mean)
+    def _swapped(self, leaf: _Leaf) -> Floats:
+        """The difference where the models exchange their scores in units, (draws,)."""
+        num = len(self._kept)
+        apart = (leaf.sums[0] - leaf.sums[1])[self._kept] / leaf.counts.sum()
+        if 2**num <= DRAWS:
+            return np.asarray((1.0 - 2.0 * swaps(num, DRAWS)) @ apart)
+        return np.concatenate([(1.0 - 2.0 * swaps(num, _CHUNK, seed)) @ apart for seed in range(DRAWS // _CHUNK)])
 
     def _unseen(self, tree: _Node | _Leaf) -> float:
         """How large a difference may be that shows on none of the items: Wilson's upper limit at 0 of as many as there

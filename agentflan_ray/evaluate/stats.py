@@ -105,21 +105,24 @@ class Difference(NamedTuple):
     p: float
 
 
-def told_apart(value: float, drawn: Floats, swapped: Floats, sizes: Floats, seen: float = 0.0) -> Difference:
+def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Floats, seen: float = 0.0) -> Difference:
     """What a difference of two models on the same items says of them.
 
     Args:
         value: Ours minus theirs.
         drawn: The difference in bootstrap draws of whole groups, (draws,).
-        swapped: The difference where the two models' scores are exchanged in groups (:func:`swaps`), (draws,).
+        swapped: The difference where the two models' scores are exchanged in groups (:func:`swaps`), (draws,). None for
+            a number made of several means: where one of them is better and another worse, every exchange shows that,
+            and hides how sure the sum is.
         sizes: Items of each group, (groups,).
         seen: Half the interval, at least, where none of the draws varies.
 
     The interval is Student's, of the standard deviation of the draws, which ``sqrt(G / (G - 1))`` frees of the
-    bootstrap's bias with few groups, at one degree of freedom less than :func:`effective_groups`. The p-value is the
-    larger of its and that of the permutation test that exchanges the models in whole groups, which is exact where they
-    are as good, however few groups there are (of four groups that all say the same it is 1/8); where that shows no
-    difference the interval holds 0. With one group, or with fewer than 100 draws that have a value, it is without end.
+    bootstrap's bias with few groups, at one degree of freedom less than :func:`effective_groups`. The p-value of
+    a mean is the larger of its and that of the permutation test that exchanges the models in whole groups, which is
+    exact where they are as good, however few groups there are (of four groups that all say the same it is 1/8); where
+    that shows no difference the interval holds 0. With one group, or with fewer than 100 draws that have a value, it is
+    without end.
     """
     n, num_groups = int(sizes.sum()), len(sizes)
     if num_groups == 1:
@@ -131,10 +134,12 @@ def told_apart(value: float, drawn: Floats, swapped: Floats, sizes: Floats, seen
     error = math.sqrt(num_groups / (num_groups - 1)) * float(drawn.std())
     varies = error >= 1e-12
     by_draws = 2 * float(student.sf(abs(value) / error, freedom)) if varies else 0.0
-    beyond = int((np.abs(swapped) >= abs(value) - 1e-12).sum())
-    # Where no draw reached it, the permutation of all groups does.
-    by_swaps = max(beyond / len(swapped), 2.0 ** (1 - num_groups))
-    p = max(by_draws, by_swaps)
+    # That all groups exchange the models happens, whether or not a draw does it.
+    p = max(by_draws, 2.0 ** (1 - num_groups))
+    if abs(value) < 1e-12:
+        p = 1.0
+    elif swapped is not None:
+        p = max(p, float((np.abs(swapped) >= abs(value) - 1e-12).mean()))
     half = quantile * error if varies else seen
     if p > 0.05:
         half = max(half, abs(value))

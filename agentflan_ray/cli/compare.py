@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -44,6 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(compare.leaderboard_table(board))
         if beside:
             console.print(paper_rows(beside))
+            for line in paper_reasons(beside):
+                console.print(line, highlight=False, markup=False)
         composites = [each for each in _composites(first) if len(each["missing"]) < len(HELD_IN)]
         for each in composites:
             console.print(composite_line(each))
@@ -81,17 +84,25 @@ def _composites(results: list[compare.Result]) -> list[dict[str, Any]]:
 def paper_rows(rows: list[dict[str, Any]]) -> Table:
     """Our numbers beside the paper's untuned and tuned 7B model."""
     shown = ("Llama2-7B", "Agent-FLAN-7B")
-    table = Table(title="Beside the paper")
-    for name in ("benchmark", "metric", "model", "value", "95 %", *shown, "comparable", "why"):
-        table.add_column(name)
+    table = Table(title="Beside the paper", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("", "model", "value [95 %]", *shown, "comparable"):
+        wraps = name in ("", "model")
+        table.add_column(name, overflow="fold", justify="left" if wraps else "right", no_wrap=name == "value [95 %]")
     for row in rows:
         numbers = ["–" if row["paper"][name] is None else f"{row['paper'][name]:g}" for name in shown]
-        limits = "–" if row["low"] is None else f"{row['low']:.3g} … {row['high']:.3g}"
+        limits = "" if row["low"] is None else f" \\[{row['low']:.3g}, {row['high']:.3g}]"
         verdict = "yes" if row["comparable"] else "no"
-        table.add_row(
-            row["benchmark"], row["metric"], row["model"], f"{row['value']:.3g}", limits, *numbers, verdict, row["why"]
-        )
+        name = f"{row['benchmark']} {row['metric']}"
+        table.add_row(name, row["model"], f"{row['value']:.3g}{limits}", *numbers, verdict)
     return table
+
+
+def paper_reasons(rows: list[dict[str, Any]]) -> list[str]:
+    """Why numbers may or may not be compared, a line for each reason with the metrics and models that it is of."""
+    whose: dict[str, dict[str, None]] = {}
+    for row in rows:
+        whose.setdefault(row["why"], {})[f"{row['benchmark']} {row['metric']}"] = None
+    return [f"{', '.join(names)}: {why}" for why, names in whose.items()]
 
 
 def _row(row: compare.Compared) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from rich import box
 from rich.table import Table
 
 from agentflan_ray.evaluate.paired import PairedMetric
@@ -184,23 +185,25 @@ def paper_table() -> dict[str, Any]:
 
 def comparison_table(rows: Sequence[Compared], first: str, second: str) -> Table:
     """Rows of :func:`compare` for a terminal."""
-    table = Table(title=f"{first} minus {second}, on common items; p tests all rows together")
-    for name in ("benchmark", "metric", "first", "second", "difference", "95 %", "n", "left out", "p", "McNemar", ""):
-        table.add_column(name, justify="left" if name in ("benchmark", "metric", "") else "right")
+    title = (
+        f"{first} minus {second}, on common items; p tests all rows together: ↑ better, ↓ worse, else not told apart"
+    )
+    some_left_out = any(row.left_out for row in rows)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold", min_width=14)
+    for name in ("first", "second", "difference [95 %]", "n", *(["left out"] if some_left_out else []), "p", "McNemar"):
+        table.add_column(name, justify="right", no_wrap=name != "left out")
     for row in rows:
         scale = row.scale
         table.add_row(
-            row.benchmark,
-            row.metric,
+            f"{row.benchmark} {row.metric}",
             f"{scale * row.first:.3g}",
             f"{scale * row.second:.3g}",
-            f"{scale * row.difference:+.3g}",
-            f"{scale * row.low:+.3g} … {scale * row.high:+.3g}",
+            f"{_verdict(row)} {scale * row.difference:+.3g} \\[{scale * row.low:+.3g}, {scale * row.high:+.3g}]",
             str(row.n),
-            str(row.left_out),
-            f"{row.p_together:.2g}",
-            "–" if row.p_items is None else f"{row.p_items:.2g}",
-            _verdict(row),
+            *([str(row.left_out)] if some_left_out else []),
+            f"{row.p_together:.1g}",
+            "–" if row.p_items is None else f"{row.p_items:.1g}",
         )
     return table
 
@@ -209,7 +212,7 @@ def leaderboard_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Rows of :func:`leaderboard` for a terminal."""
     table = Table(title="Headline of each benchmark; * among the best")
     for name in ("benchmark", "metric", "model", "value", "95 %", "n", "errors"):
-        table.add_column(name, justify="left" if name in ("benchmark", "metric", "model") else "right")
+        table.add_column(name, justify="left" if name in ("benchmark", "metric", "model") else "right", overflow="fold")
     before = ""
     for row in rows:
         if before and before != row["benchmark"]:
@@ -289,8 +292,8 @@ def _with_family(row: Compared, p: float) -> Compared:
 
 def _verdict(row: Compared) -> str:
     if row.p_together > LEVEL:
-        return "not told apart"
-    return "better" if (row.difference > 0) == (row.better == "high") else "worse"
+        return ""
+    return "↑" if (row.difference > 0) == (row.better == "high") else "↓"
 
 
 def _names(results: Sequence[Result]) -> str:

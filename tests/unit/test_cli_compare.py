@@ -32,6 +32,9 @@ def test_one_folder_gives_a_leaderboard_and_the_papers_numbers(
     text = capsys.readouterr().out
     assert "good-good *" in text
     assert "Agent-FLAN-7B" in text
+    reasons = [line for line in text.splitlines() if line.startswith("teval overall: ")]
+    assert len(reasons) == 1  # the same for both models
+    assert "embedder is" in reasons[0]
     rows = json.loads((tmp_path / "rows.json").read_text("utf-8"))
     assert [row["model"] for row in rows["leaderboard"]] == ["good-good", "weak-weak"]
     assert len(rows["paper"]) == 2

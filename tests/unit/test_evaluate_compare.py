@@ -212,7 +212,7 @@ def test_tables_show_what_was_found(tmp_path: Path, capsys: pytest.CaptureFixtur
     console.print(leaderboard_table(leaderboard([*ours, *theirs])))
     text = capsys.readouterr().out
     assert "a minus b" in text
-    assert "better" in text
+    assert " ↑ +" in text
     assert "two_sided" in text
     assert "a-a *" in text
 

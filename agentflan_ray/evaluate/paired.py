@@ -15,15 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from agentflan_ray.evaluate.stats import (
-    Z95,
-    Difference,
-    drawn_groups,
-    effective_groups,
-    mcnemar,
-    swaps,
-    told_apart,
-)
+from agentflan_ray.evaluate.stats import Z95, Difference, drawn_groups, effective_groups, mcnemar, swaps, told_apart
 
 DRAWS = 4000
 _CHUNK = 250
@@ -70,11 +62,7 @@ class PairedMetric:
         sizes = np.bincount(self._members[sorted(self._used)], minlength=len(places)).astype(np.float64)
         self._kept = np.flatnonzero(sizes)
         self._sizes = sizes[self._kept]
-        first, second = (
-            float(_value(self._tree, lambda leaf, model=model: np.array([_share(leaf.sums[model], leaf.counts)]))[0])  # type: ignore[misc]
-            for model in (0, 1)
-        )
-        self.first, self.second = first, second
+        self.first, self.second = self._measured(0), self._measured(1)
 
     def difference(self) -> Difference:
         """First minus second with its interval and p-value (:func:`~agentflan_ray.evaluate.stats.told_apart`)."""
@@ -128,6 +116,9 @@ class PairedMetric:
         members, num = self._members[list(chosen)], int(self._members.max(initial=-1)) + 1
         sums = [np.bincount(members, weights=weights * each, minlength=num) for each in values]
         return _Leaf(np.stack(sums), np.bincount(members, weights=weights, minlength=num).astype(np.float64))
+
+    def _measured(self, model: int) -> float:
+        return float(_value(self._tree, lambda leaf: np.array([_share(leaf.sums[model], leaf.counts)]))[0])
 
     def _drawn(self, times: Floats, model: int) -> Floats:
         """The metric of a model in each draw, from how often each unit is drawn, (draws, units)."""

@@ -204,13 +204,13 @@ def evaluate_all(
     folder = ResultFolder(Path(arguments.out), model)
     engine = LazyEngine(_Told(plan, model.name))
     identity = dict(plan.identity)
-    for benchmark in benchmarks:
-        num_items = len(benchmark.items()[: arguments.limit])
+    work = [(benchmark, benchmark.items()) for benchmark in benchmarks]
+    for benchmark, items in work:
+        num_items = len(items[: arguments.limit])
         if (sentence := folder.replaced(benchmark, identity, num_items)) is not None:
             console.print(Text(sentence, style="yellow"), soft_wrap=True)
     with contextlib.closing(engine), _progress(console) as progress:
-        for benchmark in benchmarks:
-            items = benchmark.items()
+        for benchmark, items in work:
             bar = progress.add_task(benchmark.name, total=len(items[: arguments.limit]))
             samples = evaluate(
                 benchmark,
@@ -276,13 +276,14 @@ class _Told:
     def open(self) -> Engine:
         from safetensors import SafetensorError
 
+        from agentflan_ray.tokens.tokenizer import first_line
+
         try:
             return self.plan.open()
         except (OSError, SafetensorError) as error:
-            reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise ValueError(
-                f"The model {self.model} can't be loaded: {reason}. It takes weights in safetensors files, whole and "
-                "readable."
+                f"The model {self.model} can't be loaded: {first_line(error)}. It takes weights in safetensors files, "
+                "whole and readable."
             ) from error
 
 

@@ -198,13 +198,17 @@ class Unavailable(ValueError):
         super().__init__(f"{benchmark} can't run here: " + " ".join(f"{each.what} {each.how}" for each in missing))
 
 
+ENDED_BY = "ended_by"
+"""The entry of an outcome that says which limit ended the episode: ``turns`` or ``tokens``. Absent where none did."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """An item that was run: every request with its reply, what came of it, and its scores.
 
     ``error`` says why there are no scores, where the environment died twice, the item's time was up or a request was
-    not answered. Such items are counted beside every mean and in none of them. ``outcome["ended_by"]`` says which
-    limit ended the episode, ``turns`` or ``tokens``, where one did; it is scored as any other.
+    not answered. Such items are counted beside every mean and in none of them. One that a
+    limit ended (:data:`ENDED_BY`) is scored as any other.
     """
 
     item: Item

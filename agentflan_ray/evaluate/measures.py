@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agentflan_ray.evaluate.benchmark import Item, Metric, Sample
-from agentflan_ray.evaluate.stats import Z95, Difference, Estimate, drawn_groups, effective_groups, swaps, told_apart
+from agentflan_ray.evaluate.stats import Difference, Estimate, drawn_groups, missed, swaps, told_apart
 from agentflan_ray.evaluate.summary import weighted_sum
 from agentflan_ray.toolbox import ITEM_CASES
 
@@ -179,15 +179,12 @@ def difference(
     drawn = table.values(drawn_groups(table.num_groups, draws, seed))
     apart = drawn[:, 0] - drawn[:, 1]
     swapped = table.swapped(swaps(table.num_groups, draws, seed)) if len(table.measure.parts) == 1 else None
-    groups = sorted({item.group for item in ours})
-    sizes = np.array([sum(item.group == group for item in ours) for group in groups], dtype=np.float64)
-    weights = np.array([abs(part.weight) for part in table.measure.parts])
-    unseen = Z95**2 / (np.array([effective_groups(counts) for counts in table.counts]) + Z95**2)
-    found = told_apart(
-        float(mine - other), apart[np.isfinite(apart)], swapped, sizes, seen=math.hypot(*(weights * unseen))
-    )
+    _, sizes = np.unique([item.group for item in ours], return_counts=True)
+    weights = [abs(part.weight) for part in table.measure.parts]
+    unseen = math.hypot(*(weight * missed(counts) for weight, counts in zip(weights, table.counts, strict=True)))
+    found = told_apart(float(mine - other), apart[np.isfinite(apart)], swapped, sizes.astype(np.float64), unseen)
     # Scores of the suite are shares, so no difference is larger than the weights together.
-    most = float(weights.sum())
+    most = sum(weights)
     return found._replace(n=len(ours), low=max(-most, found.low), high=min(most, found.high))
 
 

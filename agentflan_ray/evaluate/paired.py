@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from agentflan_ray.evaluate.stats import Z95, Difference, drawn_groups, effective_groups, mcnemar, swaps, told_apart
+from agentflan_ray.evaluate.stats import Difference, drawn_groups, mcnemar, missed, swaps, told_apart
+from agentflan_ray.evaluate.summary import groups_are_cases
 
 DRAWS = 4000
 _CHUNK = 250
@@ -49,10 +50,9 @@ class PairedMetric:
     def __init__(self, how: Mapping[str, Any], ours: Sequence[Any], theirs: Sequence[Any]) -> None:
         self._how = how
         self._models = (ours, theirs)
-        pairs = {(item["case"], item["group"]) for item in ours}
-        cases, groups = ({pair[place] for pair in pairs} for place in (0, 1))
         # Where groups are the cases (a simulator's tasks), a mean over cases has their items drawn.
-        unit = "id" if _is_by_case(how) and len(pairs) == len(cases) == len(groups) > 1 else "group"
+        same = _is_by_case(how) and groups_are_cases([(item["case"], item["group"]) for item in ours])
+        unit = "id" if same else "group"
         places = {name: place for place, name in enumerate(sorted({item[unit] for item in ours}))}
         self._members = np.array([places[item[unit]] for item in ours], dtype=np.int64)
         self._used: set[int] = set()
@@ -138,12 +138,11 @@ class PairedMetric:
         return np.concatenate([(1.0 - 2.0 * swaps(num, _CHUNK, seed)) @ apart for seed in range(DRAWS // _CHUNK)])
 
     def _unseen(self, tree: _Node | _Leaf) -> float:
-        """How large a difference may be that shows on none of the items: Wilson's upper limit at 0 of as many as there
-        are independent ones. 0 for scores that are no shares."""
+        """How large a difference may be that shows on none of the items; 0 for scores that are no shares."""
         if not self._are_shares:
             return 0.0
         if isinstance(tree, _Leaf):
-            return Z95**2 / (effective_groups(tree.counts) + Z95**2)
+            return missed(tree.counts)
         parts = [self._unseen(part) for part in tree.parts]
         return max(parts) if tree.how == "harmonic" else math.hypot(*parts) / len(parts)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from agentflan_ray.evaluate.benchmark import (
+    ENDED_BY,
     Benchmark,
     EnvironmentDied,
     Heavy,
@@ -42,9 +43,6 @@ _UNANSWERED = "engine: "
 
 _UNANSWERED_IN_A_ROW = 10
 """Items whose first request is not answered, one after the other, before an evaluation ends: it is not the items."""
-
-ENDED_BY = "ended_by"
-"""The entry of an outcome that says which limit ended the episode: ``turns`` or ``tokens``. Absent where none did."""
 
 
 @dataclass(frozen=True)

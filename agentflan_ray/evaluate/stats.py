@@ -54,8 +54,30 @@ def standard_error(values: Sequence[float], groups: Sequence[str]) -> float:
     return (high - low) / (2 * Z95)
 
 
+def mean_with_t_interval(values: Sequence[float], groups: Sequence[str]) -> Estimate:
+    """For scores that are no share: Student's t at one degree of freedom less than there are groups (Cameron and
+    Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", section VI.D), unequal ones counting as fewer
+    (:func:`effective_groups`). Fewer than two have no interval."""
+    mean, variance, _, sizes = _clustered(values, groups)
+    worth = effective_groups(sizes)
+    if worth < 2:
+        return Estimate(mean, len(values), math.nan, math.nan)
+    half = float(student.ppf(0.975, worth - 1)) * math.sqrt(variance)
+    return Estimate(mean, len(values), mean - half, mean + half)
+
+
 def _worth(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float, float]:
     """The mean, how many independent items these are worth, and the least that they can be."""
+    mean, clustered, independent, sizes = _clustered(values, groups)
+    least = effective_groups(sizes)
+    if len(sizes) == 1 or independent == 0:
+        return mean, least, least
+    n = len(values)
+    return mean, float(np.clip(n * independent / max(clustered, 1e-12), least, n)), least
+
+
+def _clustered(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float, float, npt.NDArray[np.int64]]:
+    """The mean, its variance by groups (0 with one group), that of independent items, and the groups' sizes."""
     if len(values) != len(groups):
         raise ValueError(f"{len(values)} values for {len(groups)} groups; each value needs its group.")
     n = len(values)
@@ -63,18 +85,20 @@ def _worth(values: Sequence[float], groups: Sequence[str]) -> tuple[float, float
     mean = float(scores.mean())
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(members)
-    num_groups, least = len(sizes), effective_groups(sizes)
-    independent = float(((scores - mean) ** 2).sum()) / n**2
-    if num_groups == 1 or independent == 0:
-        return mean, least, least
     sums = np.bincount(members, weights=scores - mean)
-    clustered = float((sums**2).sum()) / n**2 * num_groups / (num_groups - 1)
-    return mean, float(np.clip(n * independent / max(clustered, 1e-12), least, n)), least
+    clustered = float((sums**2).sum()) / n**2 * len(sizes) / max(1, len(sizes) - 1)
+    return mean, clustered, float(((scores - mean) ** 2).sum()) / n**2, sizes
 
 
 def effective_groups(sizes: Floats | npt.NDArray[np.int64]) -> float:
     """How many groups of one size tell as much as these (Kish 1965): 1 to as many as there are."""
     return float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
+
+
+def missed(sizes: Floats) -> float:
+    """How large a difference of two shares may be that shows on none of the items: Wilson's upper limit at 0 of as many
+    as there are effective groups."""
+    return Z95**2 / (effective_groups(sizes) + Z95**2)
 
 
 def drawn_groups(num_groups: int, draws: int, seed: int = 0) -> Floats:
@@ -105,7 +129,7 @@ class Difference(NamedTuple):
     p: float
 
 
-def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Floats, seen: float = 0.0) -> Difference:
+def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Floats, unseen: float = 0.0) -> Difference:
     """What a difference of two models on the same items says of them.
 
     Args:
@@ -115,7 +139,7 @@ def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Float
             a number made of several means: where one of them is better and another worse, every exchange shows that,
             and hides how sure the sum is.
         sizes: Items of each group, (groups,).
-        seen: Half the interval, at least, where none of the draws varies.
+        unseen: Half the interval where none of the draws varies (:func:`missed`).
 
     The interval is Student's, of the standard deviation of the draws, which ``sqrt(G / (G - 1))`` frees of the
     bootstrap's bias with few groups, at one degree of freedom less than :func:`effective_groups`. The p-value of
@@ -125,12 +149,9 @@ def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Float
     without end.
     """
     n, num_groups = int(sizes.sum()), len(sizes)
-    if num_groups == 1:
+    if num_groups == 1 or len(drawn) < 100:
         return Difference(value, n, -math.inf, math.inf, 1.0)
     freedom = max(effective_groups(sizes) - 1, 0.1)
-    quantile = float(student.ppf(0.975, freedom))
-    if len(drawn) < 100:
-        return Difference(value, n, -math.inf, math.inf, 1.0)
     error = math.sqrt(num_groups / (num_groups - 1)) * float(drawn.std())
     varies = error >= 1e-12
     by_draws = 2 * float(student.sf(abs(value) / error, freedom)) if varies else 0.0
@@ -140,7 +161,7 @@ def told_apart(value: float, drawn: Floats, swapped: Floats | None, sizes: Float
         p = 1.0
     elif swapped is not None:
         p = max(p, float((np.abs(swapped) >= abs(value) - 1e-12).mean()))
-    half = quantile * error if varies else seen
+    half = float(student.ppf(0.975, freedom)) * error if varies else unseen
     if p > 0.05:
         half = max(half, abs(value))
     return Difference(value, n, value - half, value + half, p)

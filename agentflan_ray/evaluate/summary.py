@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats as distributions
 
-from agentflan_ray.evaluate.benchmark import Metric, Sample
-from agentflan_ray.evaluate.stats import Estimate, effective_groups, mean_with_interval
+from agentflan_ray.evaluate.benchmark import ENDED_BY, Metric, Sample
+from agentflan_ray.evaluate.stats import Estimate, mean_with_interval, mean_with_t_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,7 +50,7 @@ def summarise(samples: Sequence[Sample], metrics: Sequence[Metric]) -> dict[str,
     cases = list(dict.fromkeys(sample.item.case for sample in samples))
     plain = [metric for metric in metrics if not isinstance(metric, Combined)]
     by_case = {case: [sample for sample in samples if sample.item.case == case] for case in cases}
-    alone = _groups_are_cases(samples)
+    alone = groups_are_cases(_pairs(samples))
     return {
         "items": len(samples),
         "errors": {"items": sum(sample.error is not None for sample in samples), "reasons": _reasons(samples)},
@@ -103,7 +102,7 @@ def weighted_sum(samples: Sequence[Sample], parts: Sequence[tuple[float, Metric]
         np.array([getattr(number.estimate, name) for number in weighted]) for name in ("value", "low", "high")
     )
     value = constant + float(values.sum())
-    below, above = (math.sqrt(moves @ correlations @ moves) for moves in (values - lows, highs - values))
+    below, above = _length(values - lows, correlations), _length(highs - values, correlations)
     return Estimate(value, count, value - below, value + above)
 
 
@@ -122,11 +121,11 @@ class _Number(NamedTuple):
 def _estimate(samples: Sequence[Sample], metric: Metric) -> _Number:
     if isinstance(metric, Combined):
         return _together([_estimate(samples, part) for part in metric.parts], metric.how)
-    chosen = [sample for sample in samples if not metric.cases or sample.item.case in metric.cases]
     if not metric.by_case:
-        return _mean(chosen, metric, items_count=False)
+        return _mean(samples, metric, items_count=False)
+    chosen = [sample for sample in samples if not metric.cases or sample.item.case in metric.cases]
     cases = dict.fromkeys(sample.item.case for sample in chosen if sample.error is None and metric.of in sample.scores)
-    alone = _groups_are_cases(chosen)
+    alone = groups_are_cases(_pairs(chosen))
     return _together([_mean([s for s in chosen if s.item.case == case], metric, alone) for case in cases], "mean")
 
 
@@ -175,6 +174,7 @@ def combine(
     if not parts or any(math.isnan(number) for number in middle):
         return Estimate(math.nan, n, math.nan, math.nan)
     centre = value(middle)
+    known = np.eye(len(parts)) if correlations is None else correlations
 
     def reach(limits: list[float]) -> float:
         """How far the value may move from where it is when parts move to their limits, each by itself."""
@@ -183,15 +183,17 @@ def combine(
         # then what it moves is seen from the other parts' limits. The corner is the farthest there is.
         ahead = [value([*middle[:i], limit, *middle[i + 1 :]]) - centre for i, limit in enumerate(limits)]
         back = [corner - value([*limits[:i], number, *limits[i + 1 :]]) for i, number in enumerate(middle)]
-        return min(max(length(ahead), length(back)), abs(corner - centre))
-
-    def length(moves: list[float]) -> float:
-        each = np.array(moves)
-        return math.sqrt(each @ (np.eye(len(each)) if correlations is None else correlations) @ each)
+        return min(max(_length(ahead, known), _length(back, known)), abs(corner - centre))
 
     low = centre - reach([part.low for part in parts])
     high = centre + reach([part.high for part in parts])
     return Estimate(centre, n, low, high)
+
+
+def _length(moves: Sequence[float] | Floats, correlations: Floats) -> float:
+    """How far a sum moves where its parts move so far, each as often as not with the others."""
+    each = np.asarray(moves, dtype=np.float64)
+    return math.sqrt(each @ correlations @ each)
 
 
 def _plain_mean(values: Sequence[float]) -> float:
@@ -202,46 +204,43 @@ def _harmonic(values: Sequence[float]) -> float:
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / value for value in values)
 
 
-def _groups_are_cases(samples: Sequence[Sample]) -> bool:
-    """Whether groups and cases are the same partition (a simulator's tasks): then items of a case are its draws."""
-    pairs = {(sample.item.case, sample.item.group) for sample in samples}
+def groups_are_cases(pairs: Collection[tuple[str, str]]) -> bool:
+    """Whether the cases and groups of items are the same partition (a simulator's tasks): then items are the draws."""
+    pairs = set(pairs)
     return len(pairs) == len({case for case, _ in pairs}) == len({group for _, group in pairs}) > 1
 
 
-def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> _Number:
+def _pairs(samples: Sequence[Sample]) -> set[tuple[str, str]]:
+    return {(sample.item.case, sample.item.group) for sample in samples}
+
+
+def values_of(samples: Sequence[Sample], metric: Metric, items_count: bool = False) -> tuple[list[float], list[str]]:
+    """The scores that a metric is the mean of, and the group of each: the item's, or with ``items_count`` the item."""
     values: list[float] = []
     groups: list[str] = []
     for sample in samples:
-        if sample.error is None and metric.of in sample.scores:
+        if (
+            sample.error is None
+            and metric.of in sample.scores
+            and (not metric.cases or sample.item.case in metric.cases)
+        ):
             # Items that are several things count so often, and what belongs together stays together.
             times = int(sample.scores[metric.weight]) if metric.weight else 1
             values += [float(sample.scores[metric.of])] * times
             groups += [sample.item.id if items_count else sample.item.group] * times
+    return values, groups
+
+
+def _mean(samples: Sequence[Sample], metric: Metric, items_count: bool) -> _Number:
+    values, groups = values_of(samples, metric, items_count)
     if not values:
         return _Number(Estimate(math.nan, 0, math.nan, math.nan), {})
     shares = all(0 <= value <= 1 for value in values)
-    found = mean_with_interval(values, groups) if shares else _clustered_t(values, groups)
+    found = (mean_with_interval if shares else mean_with_t_interval)(values, groups)
     moved: dict[str, float] = defaultdict(float)
     for value, group in zip(values, groups, strict=True):
         moved[group] += (value - found.value) / len(values)
     return _Number(found, moved)
-
-
-def _clustered_t(values: Sequence[float], groups: Sequence[str]) -> Estimate:
-    """For scores that are no share: Student's t at one degree of freedom less than there are groups (Cameron and
-    Miller 2015, "A Practitioner's Guide to Cluster-Robust Inference", section VI.D), unequal ones counting as fewer
-    (:func:`~agentflan_ray.evaluate.stats.effective_groups`). Fewer than two have no interval."""
-    scores = np.asarray(values, dtype=np.float64)
-    mean, n = float(scores.mean()), len(scores)
-    _, members = np.unique(np.asarray(groups), return_inverse=True)
-    sums = np.bincount(members, weights=scores - mean)
-    num_groups = len(sums)
-    worth = effective_groups(np.bincount(members))
-    if worth < 2:
-        return Estimate(mean, n, math.nan, math.nan)
-    error = math.sqrt(num_groups / (num_groups - 1) * float((sums**2).sum())) / n
-    half = float(distributions.t.ppf(0.975, worth - 1)) * error
-    return Estimate(mean, n, mean - half, mean + half)
 
 
 def _row(number: Estimate, metric: Metric) -> dict[str, Any]:
@@ -273,7 +272,7 @@ def _replies(samples: Sequence[Sample]) -> dict[str, Any]:
         "replies": len(written),
         "weighed": finishes["choice"],
         "finish": dict(sorted(finishes.items())),
-        "items_cut": dict(Counter(s.outcome["ended_by"] for s in samples if "ended_by" in s.outcome)),
+        "items_cut": dict(Counter(s.outcome[ENDED_BY] for s in samples if ENDED_BY in s.outcome)),
         "share_cut": finishes["length"] / len(written) if written else None,
         "share_empty": sum(not reply.text.strip() for reply in written) / len(written) if written else None,
         "turns_per_item": len(replies) / num_items,

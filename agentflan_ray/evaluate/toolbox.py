@@ -12,7 +12,7 @@ Protocol, by case:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from agentflan_ray.evaluate.benchmark import Item, Metric, Sample
 from agentflan_ray.evaluate.engine import Conversation, Generator
 from agentflan_ray.evaluate.hallucination import Reading, read
 from agentflan_ray.evaluate.stats import standard_error
-from agentflan_ray.evaluate.summary import Combined, estimate
+from agentflan_ray.evaluate.summary import Combined, estimate, values_of
 from agentflan_ray.forms import observation, parse_react, plain_system, react_system
 from agentflan_ray.toolbox import ITEM_CASES, EvaluationItem, World, answer_is_right, execute
 from agentflan_ray.trajectory import ToolCall
@@ -88,6 +88,14 @@ def score(episode: Episode) -> dict[str, float]:
         # A made-up result is a hallucination too: the honest reply says that it can't be done, or asks.
         scores["correct"] = float(reading.plain and (reading.refuses or reading.asks))
     return scores
+
+
+def with_hscore(scores: Mapping[str, float]) -> dict[str, float]:
+    """An item's scores and its part of the HScore (Agent-FLAN section 4.1: 0.5 * ((1 - H_ReAct) + (1 - H_General)),
+    over items whose truth is a plain reply)."""
+    if "h_react" not in scores:
+        return dict(scores)
+    return {**scores, "hscore": 1 - 0.5 * (scores["h_react"] + scores["h_general"])}
 
 
 _CHATS = ("chat", "chat_with_tools")
@@ -222,11 +230,8 @@ def _names(scored: Sequence[Scored], case: str) -> list[str]:
 
 
 def _as_sample(scored: Scored) -> Sample:
-    item, scores = scored.item, dict(scored.scores)
-    if "h_react" in scores:
-        # Agent-FLAN section 4.1: 0.5 * ((1 - H_ReAct) + (1 - H_General)), over items whose truth is a plain reply.
-        scores["hscore"] = 1 - 0.5 * (scores["h_react"] + scores["h_general"])
-    return Sample(Item(item.id, item.group, item.case, {}), (), {}, scores, 0.0)
+    item = scored.item
+    return Sample(Item(item.id, item.group, item.case, {}), (), {}, with_hscore(scored.scores), 0.0)
 
 
 def _row(samples: Sequence[Sample], metric: Metric) -> dict[str, Any]:
@@ -234,6 +239,4 @@ def _row(samples: Sequence[Sample], metric: Metric) -> dict[str, Any]:
     row = {"value": found.value, "n": found.n, "low": found.low, "high": found.high}
     if isinstance(metric, Combined):
         return row
-    chosen = [each for each in samples if each.item.case in metric.cases and metric.of in each.scores]
-    error = standard_error([each.scores[metric.of] for each in chosen], [each.item.group for each in chosen])
-    return row | {"error": error}
+    return row | {"error": standard_error(*values_of(samples, metric))}

@@ -363,14 +363,19 @@ def _score_here(
     """Scores of a model in this process, and the seconds they took."""
     import torch
 
-    from agentflan_ray.evaluate.engines.transformers import TransformersEngine, TransformersSettings, default_dtype
+    from agentflan_ray.evaluate.engines.transformers import (
+        SHARED_CPU_GIB,
+        TransformersEngine,
+        TransformersSettings,
+        default_dtype,
+    )
 
     began = time.perf_counter()
     # Products of single tokens gain nothing from fast inputs and pay for their conversion (twice the time).
     torch.set_float32_matmul_precision("highest")
     # A copy: the trained weights are exported or trained further as they are.
     ours = copy.deepcopy(model).to(getattr(torch, default_dtype(setup.placement.use_gpu)))
-    memory = None if setup.placement.use_gpu else 2.0  # several trials share a machine
+    memory = None if setup.placement.use_gpu else SHARED_CPU_GIB
     settings = TransformersSettings(num_slots=setup.evaluation_batch, memory_gib=memory)
     with contextlib.closing(TransformersEngine(ours, tokenizer, setup.train.model, settings)) as engine:
         scored = run(select_items(split, dict(items)), partial(ask_all, engine))

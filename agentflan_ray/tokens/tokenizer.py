@@ -52,7 +52,12 @@ def _reason(folder: Path, error: Exception) -> str:
                 json.loads(path.read_bytes())
             except ValueError as unreadable:
                 return f"{path.name} is no JSON ({unreadable})"
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].rstrip('.')}"
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of transformers says, without the advice that follows, to stand in a sentence."""
+    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agentflan_ray.tokens.tokenizer import first_line
 from agentflan_ray.tokens.tokenizer import load_tokenizer as tokenizer_of
 from agentflan_ray.train.adapters import quantisation
 from agentflan_ray.train.recipe import Precision
@@ -207,10 +208,9 @@ def _commit_of(hub_id: str) -> str:
     try:
         return str(AutoConfig.from_pretrained(hub_id, trust_remote_code=False)._commit_hash)
     except OSError as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
-            f"The model {hub_id!r} can't be had from the hub: {reason}. Check its name, your access to it and the "
-            "connection, or name a folder."
+            f"The model {hub_id!r} can't be had from the hub: {first_line(error)}. Check its name, your access to it "
+            "and the connection, or name a folder."
         ) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agentflan_ray.evaluate import bfcl_package, sandbox
-from agentflan_ray.evaluate.benchmark import Benchmark, Item, Metric, Reply, Request, Settings
+from agentflan_ray.evaluate.benchmark import ENDED_BY, Benchmark, Item, Metric, Reply, Request, Settings
 from agentflan_ray.evaluate.benchmarks.agent_h import AgentH, AgentHProtocol
 from agentflan_ray.evaluate.benchmarks.agent_h_queries import Query
 from agentflan_ray.evaluate.benchmarks.agentbench_db import AgentBenchDb, DbProtocol
@@ -40,7 +40,7 @@ from agentflan_ray.evaluate.databases import SqliteDatabase
 from agentflan_ray.evaluate.embedding import CharacterNgrams
 from agentflan_ray.evaluate.passages import ClosedPool
 from agentflan_ray.evaluate.registry import BENCHMARKS
-from agentflan_ray.evaluate.runner import ENDED_BY, Limits, evaluate
+from agentflan_ray.evaluate.runner import Limits, evaluate
 from agentflan_ray.evaluate.shop import Seen
 from agentflan_ray.evaluate.simulators import SimulatorPool
 from tests.unit.test_evaluate_alfworld import GRAMMAR, PROBLEM

@@ -13,7 +13,7 @@ from typing import Any
 from agentflan_ray.evaluate.benchmark import Benchmark, Item, Metric, Missing, Reply, Request, Settings, Unavailable
 from agentflan_ray.evaluate.items import Split, select_items
 from agentflan_ray.evaluate.summary import Combined
-from agentflan_ray.evaluate.toolbox import PLAIN_CASES, REPLY_TOKENS, Episode, advance, score, start
+from agentflan_ray.evaluate.toolbox import PLAIN_CASES, REPLY_TOKENS, Episode, advance, score, start, with_hscore
 from agentflan_ray.randomness import stable_hash
 from agentflan_ray.storage import as_json
 from agentflan_ray.toolbox import EvaluationItem
@@ -103,14 +103,7 @@ class ToolboxBenchmark:
         episode = start(*self._items[item.id])
         for reply in outcome["replies"]:
             advance(episode, reply)
-        return {**score(episode), **_hscore(score(episode))}
-
-
-def _hscore(scores: Mapping[str, float]) -> dict[str, float]:
-    """Agent-FLAN section 4.1, an item's part."""
-    if "h_react" not in scores:
-        return {}
-    return {"hscore": 1 - 0.5 * (scores["h_react"] + scores["h_general"])}
+        return with_hscore(score(episode))
 
 
 class ToolboxEpisode:

@@ -20,7 +20,7 @@ from ray.exceptions import RayTaskError
 
 from agentflan_ray.evaluate.benchmark import Reply, Request
 from agentflan_ray.evaluate.engine import Plan
-from agentflan_ray.evaluate.engines.transformers import TransformersPlan, default_dtype
+from agentflan_ray.evaluate.engines.transformers import SHARED_CPU_GIB, TransformersPlan, default_dtype
 from agentflan_ray.evaluate.engines.vllm import VllmPlan
 
 _REQUESTS = 512
@@ -54,10 +54,6 @@ class ReplicasPlan:
         return Replicas(self)
 
 
-_CPU_MEMORY_GIB = 2.0
-"""Of a copy without a GPU, for keys and values: several are on a machine."""
-
-
 def spread(plan: Plan, replicas: int) -> ReplicasPlan:
     """Copies on the cluster that this process is on: each with as many GPUs as its plan spreads the model over, or with
     its share of the CPUs, where Ray gives its threads their number."""
@@ -69,7 +65,7 @@ def spread(plan: Plan, replicas: int) -> ReplicasPlan:
         # Decided here: this machine may be a head without a GPU.
         plan = replace(plan, dtype=plan.dtype or default_dtype(bool(gpus)))
         if not gpus and plan.settings.memory_gib is None:
-            plan = replace(plan, settings=replace(plan.settings, memory_gib=_CPU_MEMORY_GIB))
+            plan = replace(plan, settings=replace(plan.settings, memory_gib=SHARED_CPU_GIB))
     return ReplicasPlan(plan, replicas, 1.0 if gpus else max(1.0, there["CPU"] // replicas), gpus)
 
 

@@ -44,6 +44,9 @@ what most prompts of a model share anyway, such as a default system text."""
 _CPU_MEMORY = 4 * 2**30
 """What is reserved is taken as it is written to: of several engines on a machine each sees all of it free."""
 
+SHARED_CPU_GIB = 2.0
+"""``memory_gib`` of an engine on a CPU that others share: copies of it, trials."""
+
 _KEPT_ROWS = 256
 """Finished conversations kept at most. Looking for a common beginning takes about 3 µs for each."""
 

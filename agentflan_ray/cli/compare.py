@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console()
     if arguments.html is not None:
         check_writable(str(Path(arguments.html).absolute().parent), "--html")
+    if arguments.json is not None:
+        check_writable(storage.parent(storage.absolute(arguments.json)), "--json")
     shown = first = compare.load(Path(arguments.first))
     if arguments.second is None:
         board, beside = compare.leaderboard(first), compare.beside_paper(first)

@@ -18,7 +18,7 @@ from rich.text import Text
 from agentflan_ray import storage
 from agentflan_ray.cli.flags import check_writable
 from agentflan_ray.evaluate.benchmark import Benchmark, Missing, Settings, Unavailable, Weighing
-from agentflan_ray.evaluate.registry import BENCHMARKS, SUITES, names_of, open_benchmark
+from agentflan_ray.evaluate.registry import BENCHMARKS, SUITES, check_options, names_of, open_benchmark
 
 if TYPE_CHECKING:
     from agentflan_ray.evaluate.engine import Engine, Plan
@@ -72,6 +72,8 @@ def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, or list what could be evaluated."""
+    if arguments.data is not None and not Path(arguments.data).is_dir():
+        raise ValueError(f"--data is {arguments.data}, but there is no such folder.")
     settings = settings_of(arguments)
     console = Console()
     if arguments.list:
@@ -110,10 +112,11 @@ def open_all(
     """The benchmarks that run here with this engine; what a suite's others lack is printed.
 
     Raises :class:`~agentflan_ray.evaluate.benchmark.Unavailable` for a benchmark that is named itself, and
-    ``ValueError`` where none is left.
+    ``ValueError`` where none is left, or for an option that none of them reads.
     """
     names = {name: suite != name for suite in asked for name in names_of(suite)}
     names |= {suite: False for suite in asked if suite in names}
+    check_options(settings.options, names)
     found: list[Benchmark] = []
     for name, of_suite in names.items():
         try:

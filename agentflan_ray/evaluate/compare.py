@@ -90,7 +90,12 @@ def results_below(place: Path) -> list[Result]:
     for path in sorted(place.rglob("*.json")):
         samples = path.with_name(f"{path.stem}-samples.parquet")
         if samples.exists():
-            summary = json.loads(path.read_text(encoding="utf-8"))
+            try:
+                summary = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path} is no JSON ({error}); run agentflan evaluate again: it writes it from the stored episodes."
+                ) from error
             if {"benchmark", "model", "metrics"} <= summary.keys():
                 found.append(Result(summary, samples))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 
 from agentflan_ray.evaluate.benchmark import Benchmark, Settings
@@ -48,6 +48,37 @@ SUITES: dict[str, tuple[str, ...]] = {
     "hallucination": ("toolbox", "agent-h-1845", "when2call", "when2call-mcq", "metatool-need", "metatool-select"),
 }
 """Name of a suite to the names of its benchmarks."""
+
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "browsergym_python": ("webarena", "miniwob"),
+    "embedder": ("teval", "teval-open"),
+    "examples": ("sciworld",),
+    "glaive": ("agent-h",),
+    "graph": ("agentbench-kg",),
+    "miniwob_url": ("miniwob",),
+    "mysql_url": ("agentbench-db",),
+    "ranker": ("mind2web",),
+    "seeds": ("miniwob",),
+    "sparql_url": ("agentbench-kg",),
+    "split": ("alfworld", "mind2web"),
+    "webshop_url": ("webshop",),
+    "wikipedia": ("hotpotqa",),
+    "wikipedia_url": ("hotpotqa",),
+}
+"""Name of an entry of :attr:`Settings.options` to the benchmarks that read it."""
+
+
+def check_options(options: Mapping[str, str], names: Collection[str]) -> None:
+    """Raises ``ValueError`` for an option that there is not, or that none of these benchmarks reads."""
+    for option in options:
+        if option not in OPTIONS:
+            raise ValueError(f"There is no option {option!r}; there are {', '.join(OPTIONS)}.")
+        if not set(OPTIONS[option]) & set(names):
+            raise ValueError(
+                f"The option {option} is for {' and '.join(OPTIONS[option])}, but {', '.join(names)} would run; leave "
+                "it out, or name what it is for."
+            )
 
 
 def names_of(asked: str) -> tuple[str, ...]:

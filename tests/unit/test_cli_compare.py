@@ -55,7 +55,16 @@ def test_two_folders_give_differences(
         run(str(tmp_path), str(tmp_path / "weak"))
 
 
-def test_a_page_that_can_not_be_written_is_said_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", ["--html", "--json"])
+def test_what_can_not_be_written_is_said_first(tmp_path: Path, flag: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="Nothing can be written to --html"):
-        run(str(tmp_path), "--html", str(tmp_path / "file" / "page.html"))
+    with pytest.raises(ValueError, match=f"Nothing can be written to {flag}"):
+        run(str(tmp_path), flag, str(tmp_path / "file" / "rows"))
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    [result] = write(tmp_path, "model", drawn(0.5))
+    path = result.samples.with_name("made.json")
+    path.write_text('{"benchmark":')
+    with pytest.raises(ValueError, match=r"made\.json is no JSON .* run agentflan evaluate again"):
+        run(str(tmp_path))

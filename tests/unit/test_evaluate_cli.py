@@ -146,6 +146,12 @@ def test_a_benchmark_that_is_named_itself_must_run() -> None:
         (("tiny-llama", "--suite", "small", "--item-seconds", "0"), "--item-seconds is 0"),
         (("tiny-llama", "--suite", "small", "--out", "s3://bucket/x"), "give a local folder"),
         (("tiny-llama", "--suite", "small", "--option", "url"), "--option url is not NAME=VALUE"),
+        (("tiny-llama", "--suite", "small", "--option", "seedz=5"), "There is no option 'seedz'; there are "),
+        (
+            ("tiny-llama", "--suite", "small", "--option", "seeds=5"),
+            "The option seeds is for miniwob, but letters, heavy",
+        ),
+        (("tiny-llama", "--suite", "small", "--data", "/not/there"), "--data is /not/there, but there is no such"),
         (("tiny-llama", "--suite", "small", "--url", "http://x"), "takes --engine openai"),
         (("m", "--suite", "small", "--engine", "openai"), "needs the endpoint's --url"),
         (("m", "--suite", "small", "--engine", "openai", "--url", "x"), "give one such as"),

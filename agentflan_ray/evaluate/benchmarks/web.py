@@ -157,7 +157,10 @@ def webarena(settings: Settings) -> WebTasks:
 def miniwob(settings: Settings) -> WebTasks:
     """MiniWoB++; see the module. ``--option seeds=5`` plays each task with so many seeds (default 1)."""
     python = default_python(settings.options)
-    seeds = int(settings.options.get("seeds", "1"))
+    asked = settings.options.get("seeds", "1")
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"The option seeds of miniwob is {asked!r}; it is a number of at least 1.")
+    seeds = int(asked)
     address = settings.options.get("miniwob_url") or os.environ.get("MINIWOB_URL")
     missing = [] if has_module(python, "browsergym.miniwob") else [_package("browsergym-miniwob")]
     if address is None:
